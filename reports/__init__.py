@@ -1,0 +1,1 @@
+"""Certification reports: they render a `verify.contract` result and compute nothing."""

@@ -1,0 +1,1 @@
+"""The verifier: small, separate and trusted. It never imports the engine (`mansu`)."""

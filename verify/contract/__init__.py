@@ -1,0 +1,1 @@
+"""The contract between engine, verifier and reports: manifest, policy and result, as frozen pydantic models."""

@@ -1,0 +1,125 @@
+"""The manifest: the predicate of the in-toto statement that the engine signs (DESIGN section 6).
+
+Everything here is a *claim* of the producer. The verifier recomputes what it can and says what it could not.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from verify.contract.schema import Estimate, FileDigest, Schema, Sha256
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:mansu:unlearning/v1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+
+
+class Engine(Schema):
+    """The program that made the edit."""
+
+    name: str
+    version: str
+
+
+class Request(Schema):
+    """What was asked, as commitments: the sets themselves stay with the model's owner."""
+
+    forget_sha256: Sha256
+    retain_sha256: Sha256
+    forget_lines: int
+    retain_lines: int
+
+
+class Base(Schema):
+    """The model before the edit: every file of its folder. `files` names are relative to that folder."""
+
+    files: tuple[FileDigest, ...]
+
+
+class Method(Schema):
+    """How the edit was made. `settings` values are strings, so that 64-bit seeds survive every JSON reader."""
+
+    name: str
+    settings: dict[str, str]
+
+
+class TensorMask(Schema):
+    """How many values of a tensor are masked, of how many."""
+
+    tensor: str
+    masked: int = Field(ge=1)
+    total: int = Field(ge=1)
+
+
+class Mask(Schema):
+    """The masked parameters in totals; their indices are in the ledger, never in JSON."""
+
+    tensors: tuple[TensorMask, ...]
+    masked: int = Field(ge=1)
+    parameters: int = Field(ge=1)
+    ledger_sha256: Sha256
+
+
+class Profile(Schema):
+    """A deployment profile under which the change is claimed to survive."""
+
+    quant_type: Literal["nf4"] = "nf4"
+    block_size: Literal[64] = 64
+    double_quant: bool = False
+
+
+class CircuitClaim(Schema):
+    """The circuit that carries the forget set, as the engine found it."""
+
+    edges: int
+    edges_total: int
+    faithfulness: float
+    target: float
+    reached: bool
+
+
+class Claim(Schema):
+    """A number that the producer claims and the verifier measures again."""
+
+    axis: Literal["forgetting", "retention", "ptq_gap", "erasure"]
+    row: str
+    precision: Literal["full", "nf4", "difference"]
+    estimate: Estimate
+
+
+class Predicate(Schema):
+    """The manifest's predicate, version 1."""
+
+    engine: Engine
+    created: str
+    sequence: int = Field(default=1, ge=1)
+    previous_sha256: Sha256 | None = None
+    request: Request
+    base: Base
+    method: Method
+    mask: Mask
+    profiles: tuple[Profile, ...] = Field(min_length=1)
+    circuit: CircuitClaim
+    claims: tuple[Claim, ...]
+
+
+class Digest(Schema):
+    """in-toto's digest set, with the one algorithm we use."""
+
+    sha256: Sha256
+
+
+class Subject(Schema):
+    """in-toto's resource descriptor of a subject."""
+
+    name: str
+    digest: Digest
+
+
+class Statement(Schema):
+    """The in-toto statement that is signed: subjects are every file of the certificate except the manifest."""
+
+    type_: Literal["https://in-toto.io/Statement/v1"] = Field(alias="_type")
+    predicateType: Literal["urn:mansu:unlearning/v1"]  # noqa: N815  (in-toto's spelling)
+    subject: tuple[Subject, ...] = Field(min_length=1)
+    predicate: Predicate

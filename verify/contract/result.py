@@ -1,0 +1,182 @@
+"""The result: the one source that text, JSON and HTML render. Renderers compute nothing."""
+
+from typing import Literal
+
+from verify.contract.policy import Policy
+from verify.contract.schema import Estimate, FileDigest, Schema, Sha256
+
+RESULT_SCHEMA = "urn:mansu:result/v1"
+
+Status = Literal["pass", "fail", "undecided", "skipped"]
+Verdict = Literal["PASS", "FAIL", "UNDECIDED"]
+Level = Literal["static", "full"]
+
+
+class CheckResult(Schema):
+    """One check: its stable id, what it asks, and the answer."""
+
+    id: str
+    group: Literal["integrity", "permanence", "forgetting", "retention", "erasure"]
+    title: str
+    status: Status
+    expected: str
+    found: str
+    remedy: str = ""
+
+
+class FloorRow(Schema):
+    """One of the five rows of permanence (DESIGN section 3) over all masked parameters."""
+
+    id: Literal["floor", "crossing", "margin", "realised", "scale"]
+    condition: str
+    satisfied: int
+    violated: int
+    first_violation: str = ""
+
+
+class Histogram(Schema):
+    """Counts over bins; `edges` has one more entry than `counts`. The last bin also holds what lies beyond it."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class TensorChange(Schema):
+    """What changed in one tensor."""
+
+    tensor: str
+    masked: int
+    total: int
+
+
+class Permanence(Schema):
+    """Survival of the edit under one deployment profile, from the weights alone."""
+
+    profile: str
+    masked: int
+    parameters: int
+    quantized_parameters: int
+    changed_share: float
+    rows: tuple[FloorRow, ...]
+    collateral_codes: int
+    whole_bin: int
+    median_update_in_bins: float
+    bin_width_over_update: float
+    update_in_half_bins: Histogram
+    margin: Histogram
+    codes_before: tuple[int, ...]
+    codes_after: tuple[int, ...]
+    tensors: tuple[TensorChange, ...]
+
+
+class AxisRow(Schema):
+    """One row of a behavioural axis: the four models, and the edited model's difference from the base.
+
+    `unit` is "accuracy" (share of probes) or "perplexity" (per token; differences are relative).
+    """
+
+    axis: Literal["forgetting", "retention", "ptq_gap"]
+    row: str
+    unit: Literal["accuracy", "perplexity"]
+    base: Estimate
+    base_nf4: Estimate
+    edited: Estimate
+    edited_nf4: Estimate
+    difference: Estimate
+    difference_nf4: Estimate
+    rule: str
+    status: Status
+
+
+class CadRow(Schema):
+    """CAD of one model against the base, with its companions (DESIGN section 5)."""
+
+    label: str
+    role: Literal["edited", "control", "retain", "retain control"]
+    precision: Literal["full", "nf4"]
+    from_layer: int | None = None
+    cad: Estimate
+    rho: Estimate
+    mass: float
+    relative_l1: float
+
+
+class DepthPoint(Schema):
+    """CAD with the reference read-out and the reference layers from `from_layer` on."""
+
+    from_layer: int
+    edited: float
+    edited_nf4: float | None = None
+    control_nf4: float | None = None
+
+
+class Erasure(Schema):
+    """Structural erasure: what CAD says, and what it is compared with."""
+
+    pairs: int
+    retain_pairs: int
+    edges: int
+    circuit_edges: int
+    points: int
+    split_half_floor: float
+    completeness_residual: float
+    layers: int
+    late_from: int
+    rows: tuple[CadRow, ...]
+    depth: tuple[DepthPoint, ...]
+
+
+class Trust(Schema):
+    """Who signed, and what the base digest rests on."""
+
+    key_fingerprint: Sha256 | None
+    signature: Literal["valid", "not checked", "invalid"]
+    base_digest: Literal["pinned by the user", "claimed by the producer", "not established"]
+
+
+class Provenance(Schema):
+    """What the manifest says of the edit (claims, shown as such)."""
+
+    engine: str
+    created: str
+    method: str
+    settings: dict[str, str]
+    forget_lines: int
+    retain_lines: int
+    circuit_edges: int
+    circuit_edges_total: int
+    circuit_faithfulness: float
+    base_files: tuple[FileDigest, ...]
+
+
+class Timing(Schema):
+    """When the verifier ran and for how long, in seconds."""
+
+    started: str
+    seconds: float
+
+
+class Result(Schema):
+    """The verifier's whole answer. `headline` is one sentence; `rests_on` names the set of checks behind it."""
+
+    schema_: Literal["urn:mansu:result/v1"] = "urn:mansu:result/v1"
+    verifier: str
+    verdict: Verdict
+    exit_code: int
+    headline: str
+    rests_on: str
+    level: Level
+    policy: Policy
+    policy_sha256: Sha256
+    manifest_sha256: Sha256 | None
+    files: tuple[FileDigest, ...]
+    trust: Trust
+    provenance: Provenance | None
+    checks: tuple[CheckResult, ...]
+    permanence: tuple[Permanence, ...] = ()
+    axes: tuple[AxisRow, ...] = ()
+    erasure: Erasure | None = None
+    limitations: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    repeat: str
+    timing: Timing
