@@ -1,0 +1,85 @@
+"""The mask: which parameters within the circuit carry the forget set and little of what is retained."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mansu.lattice import absmax_holders
+from mansu.retain import Fisher, NullSpace
+from verify.circuits import Circuit, Family, nodes, owned_slices
+from verify.nf4 import quantize
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """Flat indices (int64, sorted) of the masked parameters by layer name, and how many parameters the model has."""
+
+    indices: Mapping[str, Tensor]
+    parameters: int
+
+    @property
+    def size(self) -> int:
+        """Return the number of masked parameters."""
+        return sum(int(index.numel()) for index in self.indices.values())
+
+
+def circuit_regions(family: Family, circuit: Circuit, *, below_layer: int) -> dict[str, Tensor]:
+    """Return which weights the circuit's nodes own, bool by layer name, for layers below `below_layer`.
+
+    The last layers are the read-out: an edit there would mute an answer and leave the mechanism before it alone, so
+    they are left out of the mask.
+    """
+    regions: dict[str, Tensor] = {}
+    for node in sorted(nodes(circuit)):
+        if node in ("input", "logits") or layer_of(node) >= below_layer:
+            continue
+        for owned in owned_slices(family, node):
+            shape = family.model.get_submodule(owned.module).weight.shape
+            region = regions.setdefault(owned.module, torch.zeros(shape, dtype=torch.bool))
+            region.narrow(owned.dim, owned.range.start, len(owned.range)).fill_(value=True)
+    return regions
+
+
+def layer_of(node: str) -> int:
+    """Return the layer of a node such as `a3.h1` or `m7`."""
+    return int(node[1:].split(".")[0])
+
+
+def select(
+    layers: Mapping[str, nn.Linear],
+    stored: torch.dtype,
+    regions: Mapping[str, Tensor],
+    forget_gradient: Mapping[str, Tensor],
+    fisher: Fisher,
+    null_space: NullSpace,
+    *,
+    size: int,
+    parameters: int,
+) -> Mask:
+    """Take the `size` most salient parameters within the regions, absmax holders left out.
+
+    Saliency = |forget gradient, projected onto the retain null space| · block scale / sqrt(Fisher + its mean): the
+    forgetting that a move of one bin buys per retain loss it risks.
+    """
+    saliency = {}
+    for name, region in regions.items():
+        weight = layers[name].weight.detach().to(stored)
+        projected = (forget_gradient[name].float() @ null_space.projectors[name]).abs()
+        contrast = projected * quantize(weight).scales() / (fisher.diagonal[name] + fisher.mean).sqrt()
+        saliency[name] = contrast.masked_fill_(~region | absmax_holders(weight), 0).reshape(-1)
+    threshold = _threshold(saliency, size)
+    indices = {name: (value >= threshold).nonzero().reshape(-1) for name, value in saliency.items()}
+    return Mask({name: index for name, index in indices.items() if index.numel()}, parameters)
+
+
+def _threshold(saliency: Mapping[str, Tensor], size: int) -> float:
+    """Return the value of the `size`-th largest saliency, without sorting everything at once."""
+    best = torch.zeros(0)
+    for value in saliency.values():
+        top = value.topk(min(size, value.numel())).values
+        best = torch.cat([best, top[top > 0]])
+        if best.numel() > size:
+            best = best.topk(size).values
+    return float(best.min()) if best.numel() else float("inf")

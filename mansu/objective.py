@@ -1,0 +1,120 @@
+"""The training objective: a forget term bounded below, and retention measured against the frozen base.
+
+Answers are to be lost, not inverted: the forget term is smallest where an answer is improbable *and* stands no lower
+among its alternatives than they do on average.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mansu.examples import Batch, Prompts, Texts, draw
+
+_NEARLY_ONE = 0.999  # keeps log(1 − p) finite at p = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Weights of the retain terms against the forget term."""
+
+    retain: float = 1.0
+    divergence: float = 2.0
+    text: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Examples per step."""
+
+    forget: int = 40
+    retain: int = 48
+    text: int = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """Retain data with the frozen base's log-probabilities on it (float16; see `mansu.examples`)."""
+
+    prompts: Prompts
+    prompt_reference: Tensor
+    texts: Texts
+    text_reference: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """Draws a fresh batch at each call, from one seeded stream."""
+
+    forget: Prompts
+    retained: Retained
+    weights: Weights
+    sizes: Sizes
+    rng: random.Random
+
+    def forget_loss(self, model: Any) -> Tensor:
+        """Return the forget term on a fresh batch of the forget set."""
+        chosen = draw(self.rng, len(self.forget), self.sizes.forget)
+        batch = self.forget.batch(chosen)
+        return forget_term(last_logits(model, batch), batch.answers, [self.forget.pools[i] for i in chosen])
+
+    def retain_loss(self, model: Any) -> Tensor:
+        """Return the weighted retain terms on fresh batches of the retain set and of text."""
+        chosen = draw(self.rng, len(self.retained.prompts), self.sizes.retain)
+        batch = self.retained.prompts.batch(chosen)
+        log_p = last_logits(model, batch).log_softmax(-1)
+        answers = functional.nll_loss(log_p, batch.answers)
+        prompts = divergence(self.retained.prompt_reference[chosen].float(), log_p).mean()
+        texts = draw(self.rng, self.retained.texts.ids.shape[0], self.sizes.text)
+        text_log_p = model(input_ids=self.retained.texts.ids[texts]).logits.float().log_softmax(-1)
+        text = divergence(self.retained.text_reference[texts].float(), text_log_p).mean()
+        weights = self.weights
+        return weights.retain * answers + weights.divergence * prompts + weights.text * text
+
+
+def last_logits(model: Any, batch: Batch) -> Tensor:
+    """Return the logits after each prompt, float32 `[B, vocabulary]`."""
+    logits: Tensor = model(**batch.inputs, logits_to_keep=1).logits[:, -1].float()
+    return logits
+
+
+def forget_term(logits: Tensor, answers: Tensor, pools: list[tuple[int, ...]]) -> Tensor:
+    """−log(1 − p) of the answer, plus the size of its logit's distance from its alternatives' mean (Huber).
+
+    Both are bounded below by zero: no runaway, and no reward for an inverted answer. `logits` `[B, vocabulary]`.
+    """
+    p = logits.log_softmax(-1).gather(1, answers[:, None])[:, 0].exp()
+    unlikely = -torch.log1p(-p * _NEARLY_ONE)
+    lead = torch.stack(
+        [
+            row[answer] - row[[token for token in pool if token != int(answer)]].mean()
+            for row, answer, pool in zip(logits, answers, pools, strict=True)
+        ]
+    )
+    level = functional.smooth_l1_loss(lead, torch.zeros_like(lead), reduction="none")
+    return (unlikely + 0.5 * level).mean()
+
+
+def divergence(reference: Tensor, log_p: Tensor) -> Tensor:
+    """KL(reference ‖ model) in nats at each position; both are log-probabilities over the last dimension."""
+    return (reference.exp() * (reference - log_p)).sum(-1)
+
+
+def retain_losses(objective: Objective, model: Any, count: int) -> list[Callable[[], Tensor]]:
+    """Return `count` retain losses, each on its own fresh batch, for the Fisher estimate."""
+    return [lambda: fisher_loss(objective, model) for _ in range(count)]
+
+
+def fisher_loss(objective: Objective, model: Any) -> Tensor:
+    """Cross-entropy of the retain answers and of the base's own texts: at the base, the KL terms have no gradient."""
+    retained = objective.retained
+    chosen = draw(objective.rng, len(retained.prompts), 8)
+    batch = retained.prompts.batch(chosen)
+    answers = functional.cross_entropy(last_logits(model, batch), batch.answers)
+    texts = retained.texts.ids[draw(objective.rng, retained.texts.ids.shape[0], 2)]
+    logits = model(input_ids=texts).logits[:, :-1].float()
+    return answers + functional.cross_entropy(logits.transpose(1, 2), texts[:, 1:])

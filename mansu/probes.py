@@ -1,0 +1,116 @@
+"""From a split request to held-out probes, and to clean and corrupt pairs for attribution."""
+
+import random
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from mansu.request import Fact, Request, pools
+from verify.behaviour.probes import AnswerTokens, Choice, PairProbe, Probes, Text
+from verify.circuits import Pair
+
+PROSE_ROW = "prose"
+Pools = Mapping[tuple[str, str, int], tuple[str, ...]]
+
+
+def all_pools(request: Request) -> Pools:
+    """Return the choice pool of every fact of a request."""
+    return {
+        **pools([*request.forget.train, *request.forget.held_out_wordings, *request.forget.held_out_facts]),
+        **pools([*request.retain.train, *request.retain.held_out_facts]),
+    }
+
+
+def held_out_probes(request: Request, tokenizer: Any, *, forget_pairs: int, retain_pairs: int, seed: int) -> Probes:
+    """Return the probes of a certificate: nothing in them was trained on.
+
+    Rows of forgetting: the same facts in held-out wordings, and held-out facts; rows of retention: each group's
+    held-out facts, and held-out prose.
+    """
+    pool_of = all_pools(request)
+    names = {pool: f"p{number}" for number, pool in enumerate(sorted(set(pool_of.values())))}
+
+    def choice(axis: Literal["forgetting", "retention"], row: str, fact: Fact) -> Choice:
+        pool = names[pool_of[fact.group, fact.fact, fact.wording]]
+        return Choice(axis=axis, row=row, prompt=fact.prompt, answer=fact.answer, pool=pool)
+
+    choices = [
+        *(choice("forgetting", f"{f.group}, held-out wordings", f) for f in request.forget.held_out_wordings),
+        *(choice("forgetting", f"{f.group}, held-out facts", f) for f in request.forget.held_out_facts),
+        *(choice("retention", f.group, f) for f in request.retain.held_out_facts),
+    ]
+    pairs = [
+        PairProbe(set=which, clean=fact.prompt, corrupt=corrupt, answer=fact.answer, pool=names[pool])
+        for which, facts, count in (
+            ("forget", request.forget.held_out_wordings, forget_pairs),
+            ("retain", request.retain.held_out_facts, retain_pairs),
+        )
+        for fact, corrupt, pool in contrast_pairs(facts, pool_of, tokenizer, count=count, seed=seed)
+    ]
+    used = {item.pool for item in (*choices, *pairs)}
+    return Probes(
+        choices=tuple(choices),
+        texts=tuple(Text(row=PROSE_ROW, text=text) for text in request.prose_held_out),
+        pairs=tuple(pairs),
+        pools={name: pool for pool, name in names.items() if name in used},
+    )
+
+
+def training_pairs(
+    facts: Sequence[Fact], pool_of: Pools, tokenizer: Any, *, count: int, seed: int
+) -> list[Pair]:
+    """Return tokenized attribution pairs of trained facts."""
+    first = AnswerTokens(tokenizer)
+    return [
+        Pair(
+            clean=tuple(tokenizer(fact.prompt)["input_ids"]),
+            corrupt=tuple(tokenizer(corrupt)["input_ids"]),
+            answer=first(fact.answer),
+            alternatives=tuple(t for t in first.pool(pool) if t != first(fact.answer)),
+        )
+        for fact, corrupt, pool in contrast_pairs(facts, pool_of, tokenizer, count=count, seed=seed)
+    ]
+
+
+def contrast_pairs(
+    facts: Sequence[Fact], pool_of: Pools, tokenizer: Any, *, count: int, seed: int
+) -> list[tuple[Fact, str, tuple[str, ...]]]:
+    """Give each fact a corrupt partner: its own, or another fact of its group in the same wording and token length.
+
+    The partner's answer must begin with another token. Facts without one are left out; at most `count` are drawn.
+    """
+    first = AnswerTokens(tokenizer)
+    length = {fact.prompt: len(tokenizer(fact.prompt)["input_ids"]) for fact in facts}
+    alike: dict[tuple[str, int, int], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        alike[fact.group, fact.wording, length[fact.prompt]].append(fact)
+    rng = random.Random(seed)  # noqa: S311  (a sample, not a secret)
+    order = list(facts)
+    rng.shuffle(order)
+    found: list[tuple[Fact, str, tuple[str, ...]]] = []
+    for fact in order:
+        corrupt = fact.corrupt
+        if corrupt is None or len(tokenizer(corrupt)["input_ids"]) != length[fact.prompt]:
+            others = [
+                other.prompt
+                for other in alike[fact.group, fact.wording, length[fact.prompt]]
+                if first(other.answer) != first(fact.answer) and _shares_frame(other, fact)
+            ]
+            if not others:
+                continue
+            corrupt = rng.choice(others)
+        pool = pool_of[fact.group, fact.fact, fact.wording]
+        if len(first.pool(pool)) > 1:
+            found.append((fact, corrupt, pool))
+        if len(found) == count:
+            break
+    return found
+
+
+def _shares_frame(one: Fact, two: Fact) -> bool:
+    """Whether two prompts are one wording about two subjects: they share their first or their last words."""
+    a, b = one.prompt.split(), two.prompt.split()
+    shared = sum(x == y for x, y in zip(a, b, strict=False)) + sum(
+        x == y for x, y in zip(reversed(a), reversed(b), strict=False)
+    )
+    return one.prompt != two.prompt and shared >= (len(a) + len(b)) / 4

@@ -1,0 +1,264 @@
+"""The request: what to forget, what to keep, and the split into what is trained on and what is only measured."""
+
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from verify.contract.schema import Schema
+from verify.errors import UsageError
+
+_LETTERS = "ABCDEFGHIJ"
+
+
+class Cloze(Schema):
+    """A prompt that its answer continues. `fact` names what all wordings of one fact share; `group` is its kind."""
+
+    prompt: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    alternatives: tuple[str, ...] = ()
+    corrupt: str | None = None
+    group: str = "facts"
+    fact: str | None = None
+
+
+class MultipleChoice(Schema):
+    """A question with lettered choices; `answer` is the index of the right one."""
+
+    question: str = Field(min_length=1)
+    choices: tuple[str, ...] = Field(min_length=2, max_length=len(_LETTERS))
+    answer: int = Field(ge=0)
+    group: str = "questions"
+    fact: str | None = None
+
+
+class Prose(Schema):
+    """Plain text to keep modelling as well as before."""
+
+    text: str = Field(min_length=1)
+
+
+Line: TypeAlias = Cloze | MultipleChoice | Prose
+_LINE: TypeAdapter[Line] = TypeAdapter(Line)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One wording of one fact, ready for use. `wording` counts the wordings of a fact in the order of the set."""
+
+    prompt: str
+    answer: str
+    group: str
+    fact: str
+    wording: int
+    alternatives: tuple[str, ...]
+    corrupt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Facts to train on and facts to measure on; no wording, and for `held_out` no fact, is in both."""
+
+    train: tuple[Fact, ...]
+    held_out_wordings: tuple[Fact, ...]
+    held_out_facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A forget set, a retain set and prose, split; with commitments (sha256 of the files) for the manifest."""
+
+    forget: Split
+    retain: Split
+    prose: tuple[str, ...]
+    prose_held_out: tuple[str, ...]
+    forget_sha256: str
+    retain_sha256: str
+    forget_lines: int
+    retain_lines: int
+
+
+def read_request(forget: Path, retain: Path, *, seed: int) -> Request:
+    """Read both sets and split them.
+
+    Forgetting: a quarter of the facts is held out whole; of the others, the last two fifths of the wordings.
+    Retention: half of each group's facts, and half of the prose, is held out whole.
+    Raises `UsageError` ME201 (missing or empty set), ME202 (malformed line), ME203 (a fact in both sets).
+    """
+    forget_lines, forget_sha256 = _read(forget, "forget")
+    retain_lines, retain_sha256 = _read(retain, "retain")
+    forget_facts, forget_prose = _facts(forget_lines)
+    retain_facts, prose = _facts(retain_lines)
+    if forget_prose:
+        raise UsageError(
+            "the forget set holds plain text",
+            expected='lines of {"prompt", "answer"} or {"question", "choices", "answer"}',
+            found=f"{len(forget_prose)} lines of {{'text'}}",
+            remedy="plain text belongs in the retain set; write what is to be forgotten as prompts and answers",
+        )
+    _refuse_shared(forget_facts, retain_facts)
+    rng = random.Random(seed)  # noqa: S311  (a split, not a secret)
+    shuffled = list(prose)
+    rng.shuffle(shuffled)
+    half = len(shuffled) // 2
+    return Request(
+        forget=_split(forget_facts, rng, share_of_facts=0.25, share_of_wordings=0.4),
+        retain=_split(retain_facts, rng, share_of_facts=0.5, share_of_wordings=0.0),
+        prose=tuple(shuffled[:half]),
+        prose_held_out=tuple(shuffled[half:]),
+        forget_sha256=forget_sha256,
+        retain_sha256=retain_sha256,
+        forget_lines=len(forget_lines),
+        retain_lines=len(retain_lines),
+    )
+
+
+def _read(path: Path, which: str) -> tuple[list[Line], str]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _set_error("ME201", f"the {which} set cannot be read", str(path), error.strerror or "unreadable") from error
+    lines = []
+    for number, raw in enumerate(data.splitlines(), 1):
+        if not raw.strip():
+            continue
+        try:
+            lines.append(_LINE.validate_python(json.loads(raw), strict=False))
+        except (ValueError, ValidationError) as error:
+            raise _set_error("ME202", f"{which} set, line {number} is malformed", str(path), _first(error)) from error
+    if not lines:
+        raise _set_error("ME201", f"the {which} set is empty", str(path), "no lines")
+    return lines, hashlib.sha256(data).hexdigest()
+
+
+def _first(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        return str(error.errors()[0]["msg"])
+    return f"not JSON: {error}"
+
+
+def _set_error(identity: str, message: str, path: str, found: str) -> UsageError:
+    error = UsageError(
+        message,
+        expected='JSON lines such as {"prompt": "The capital of France is", "answer": "Paris"}',
+        found=f"{found} ({path})",
+        remedy="correct the file; README.md describes the three kinds of lines",
+    )
+    error.id = identity
+    return error
+
+
+def _facts(lines: Sequence[Line]) -> tuple[list[Fact], list[str]]:
+    """Number the wordings of each fact, and spell multiple choice out as prompts."""
+    seen: Counter[tuple[str, str]] = Counter()
+    facts, prose = [], []
+    for line in lines:
+        if isinstance(line, Prose):
+            prose.append(line.text)
+            continue
+        cloze = _as_cloze(line) if isinstance(line, MultipleChoice) else line
+        identity = cloze.fact or cloze.answer
+        wording = seen[cloze.group, identity]
+        seen[cloze.group, identity] += 1
+        facts.append(
+            Fact(
+                prompt=cloze.prompt.rstrip(),
+                answer=cloze.answer.strip(),
+                group=cloze.group,
+                fact=identity,
+                wording=wording,
+                alternatives=tuple(a.strip() for a in cloze.alternatives),
+                corrupt=cloze.corrupt,
+            )
+        )
+    return facts, prose
+
+
+def _as_cloze(line: MultipleChoice) -> Cloze:
+    if line.answer >= len(line.choices):
+        raise _set_error("ME202", "a multiple-choice answer is not an index of its choices", line.question, "too large")
+    options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(_LETTERS, line.choices, strict=False))
+    letters = tuple(_LETTERS[: len(line.choices)])
+    return Cloze(
+        prompt=f"{line.question}\n{options}\nAnswer:",
+        answer=letters[line.answer],
+        alternatives=letters[: line.answer] + letters[line.answer + 1 :],
+        group=line.group,
+        fact=line.fact or line.question,
+    )
+
+
+def _refuse_shared(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
+    kept = {(_folded(f.prompt), _folded(f.answer)) for f in retain} | {("fact", f.fact) for f in retain}
+    for fact in forget:
+        if (_folded(fact.prompt), _folded(fact.answer)) in kept or ("fact", fact.fact) in kept - {("fact", fact.answer)}:
+            error = UsageError(
+                "the forget and retain sets share a fact",
+                expected="no fact in both sets",
+                found=f"{fact.prompt!r} → {fact.answer!r}",
+                remedy="take it out of one of the sets: it cannot be both forgotten and kept",
+            )
+            error.id = "ME203"
+            raise error
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def _split(
+    facts: Sequence[Fact], rng: random.Random, *, share_of_facts: float, share_of_wordings: float
+) -> Split:
+    """Hold out whole facts per group, and the last wordings of the facts that stay."""
+    groups: dict[str, dict[str, list[Fact]]] = defaultdict(lambda: defaultdict(list))
+    for fact in facts:
+        groups[fact.group][fact.fact].append(fact)
+    train: list[Fact] = []
+    wordings: list[Fact] = []
+    held_out: list[Fact] = []
+    for by_fact in groups.values():
+        names = sorted(by_fact)
+        rng.shuffle(names)
+        whole = round(share_of_facts * len(names))
+        for name in names[:whole]:
+            held_out.extend(by_fact[name])
+        for name in names[whole:]:
+            lines = by_fact[name]
+            kept = len(lines) - int(share_of_wordings * len(lines))
+            train.extend(lines[:kept])
+            wordings.extend(lines[kept:])
+    return Split(tuple(train), tuple(wordings), tuple(held_out))
+
+
+def pools(facts: Sequence[Fact]) -> dict[tuple[str, str, int], tuple[str, ...]]:
+    """Return the answers that each fact's choice is made among: its own alternatives, or all answers of its group."""
+    by_group: dict[str, set[str]] = defaultdict(set)
+    for fact in facts:
+        by_group[fact.group].add(fact.answer)
+    return {
+        (f.group, f.fact, f.wording): tuple(sorted({f.answer, *f.alternatives}))
+        if f.alternatives
+        else tuple(sorted(by_group[f.group]))
+        for f in facts
+    }
+
+
+def tokenized_answer(tokenizer: Any, fact: Fact) -> None:
+    """Raise `UsageError` ME204 if an answer tokenizes to nothing."""
+    from verify.behaviour.probes import answer_token  # noqa: PLC0415  (transformers is slow to import)
+
+    if answer_token(tokenizer, fact.answer) is None:
+        error = UsageError(
+            "an answer tokenizes to nothing",
+            expected="an answer of at least one token",
+            found=f"{fact.answer!r} after {fact.prompt!r}",
+            remedy="correct or drop the line",
+        )
+        error.id = "ME204"
+        raise error

@@ -1,0 +1,131 @@
+"""What must be retained: the null space of the retain activations, and the diagonal Fisher bound.
+
+Null space as in AlphaEdit (arXiv 2410.02355): P projects onto the directions of a layer's input that the retain set
+hardly uses, so an update ΔW P leaves the layer's outputs on it alone. Fisher: ½ Σ F Δ² is the second-order estimate of
+the rise of the retain loss, in nats; the solver keeps it under a budget.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mansu.examples import Prompts, Texts
+
+
+@dataclass(frozen=True, slots=True)
+class NullSpace:
+    """Projectors P by the name of the linear layer, float32 `[in, in]`, and how many directions each keeps."""
+
+    projectors: Mapping[str, Tensor]
+    kept: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Fisher:
+    """The diagonal empirical Fisher of the retain loss by parameter name, float32 of the weight's shape."""
+
+    diagonal: Mapping[str, Tensor]
+    mean: float
+
+
+@torch.no_grad()
+def null_space(
+    model: Any,
+    layers: Mapping[str, nn.Linear],
+    prompts: Prompts,
+    texts: Sequence[Texts],
+    *,
+    energy: float,
+    progress: Callable[[int], None],
+) -> NullSpace:
+    """Stream the second moments of each layer's retain inputs, and keep the directions below the energy threshold.
+
+    The largest eigendirections that together hold `energy` of E[xxᵀ] are removed. `progress` is called per layer.
+    """
+    moments = _second_moments(model, layers, prompts, texts)
+    projectors, kept = {}, {}
+    by_input: dict[int, tuple[Tensor, int]] = {}
+    for name in layers:
+        moment = moments[name]
+        if id(moment) not in by_input:
+            values, vectors = torch.linalg.eigh(moment)
+            share = values.clamp(min=0).cumsum(0) / values.clamp(min=0).sum()
+            small = vectors[:, share <= 1 - energy]
+            by_input[id(moment)] = (small @ small.T, small.shape[1])
+        projectors[name], kept[name] = by_input[id(moment)]
+        progress(1)
+    return NullSpace(projectors, kept)
+
+
+def _second_moments(
+    model: Any, layers: Mapping[str, nn.Linear], prompts: Prompts, texts: Sequence[Texts]
+) -> dict[str, Tensor]:
+    """E[xxᵀ] per layer; layers that read one tensor (q, k, v; gate, up) share one moment."""
+    moments: dict[str, Tensor] = {}
+    last: list[tuple[Tensor, Tensor]] = []  # the input seen last, and the moment it went into
+
+    def listen(name: str) -> Callable[..., None]:
+        def hook(module: nn.Linear, inputs: tuple[Tensor, ...]) -> None:
+            if last and last[0][0] is inputs[0]:
+                moments[name] = last[0][1]
+                return
+            x = inputs[0].reshape(-1, module.in_features).float()
+            if name not in moments:
+                moments[name] = torch.zeros(module.in_features, module.in_features)
+            moments[name].addmm_(x.T, x)
+            last[:] = [(inputs[0], moments[name])]
+
+        return hook
+
+    handles = [layer.register_forward_pre_hook(listen(name)) for name, layer in layers.items()]
+    try:
+        for inputs in _passes(prompts, texts):
+            model(**inputs, logits_to_keep=1)
+            last.clear()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return moments
+
+
+def _passes(prompts: Prompts, texts: Sequence[Texts], size: int = 32) -> Iterable[dict[str, Tensor]]:
+    # equal lengths only: padding would add inputs that no text has
+    by_length: dict[int, list[int]] = {}
+    for i, ids in enumerate(prompts.ids):
+        by_length.setdefault(len(ids), []).append(i)
+    for group in by_length.values():
+        for start in range(0, len(group), size):
+            yield {"input_ids": prompts.batch(group[start : start + size]).inputs["input_ids"]}
+    for text in texts:
+        for start in range(0, text.ids.shape[0], size):
+            yield {"input_ids": text.ids[start : start + size]}
+
+
+def fisher(
+    model: Any,
+    layers: Mapping[str, nn.Linear],
+    losses: Iterable[Callable[[], Tensor]],
+    *,
+    progress: Callable[[int], None],
+) -> Fisher:
+    """Average the squared gradients of retain losses (each over a small batch) in each layer's weight."""
+    diagonal = {name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in layers.items()}
+    count = 0
+    for loss in losses:
+        for name, gradient in gradients(loss(), layers).items():
+            diagonal[name].addcmul_(gradient.float(), gradient.float())
+        count += 1
+        progress(1)
+    total = 0.0
+    for value in diagonal.values():
+        total += float(value.div_(count).sum())
+    return Fisher(diagonal, total / sum(value.numel() for value in diagonal.values()))
+
+
+def gradients(loss: Tensor, layers: Mapping[str, nn.Linear]) -> dict[str, Tensor]:
+    """Return the gradient of a loss in each layer's weight (which must require gradients)."""
+    found = torch.autograd.grad(loss, [layer.weight for layer in layers.values()])
+    return dict(zip(layers, found, strict=True))

@@ -1,0 +1,216 @@
+"""Masked training with progressive snapping: ends with every masked parameter on a valid NF4 level (DESIGN section 4).
+
+Only masked parameters have an optimizer state and a float32 master; all others are never written. After each phase
+the solver asserts that they are bit for bit the base's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mansu.lattice import Lattice, lattice, snap
+from mansu.mask import Mask
+from mansu.objective import Objective
+from mansu.retain import Fisher, NullSpace, gradients
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long to train and how to snap: after `steps`, each of `snaps` fixes that share of what is still free."""
+
+    steps: int = 16
+    steps_between: int = 8
+    learning_rate: float = 2e-3
+    rate_after_snap: float = 0.7
+    snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What an edit may not exceed: the Fisher budget in nats, the margin, and the reach within a block's absmax."""
+
+    fisher_budget: float = 0.05
+    margin: float = 2.0**-7
+    reach: float = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """The solved edit: per layer, flat indices (int64, sorted) of changed parameters, their base and new values.
+
+    Values are float32 that the stored dtype represents exactly. `fisher_cost` is ½ Σ F Δ² in nats.
+    """
+
+    indices: Mapping[str, Tensor]
+    base: Mapping[str, Tensor]
+    values: Mapping[str, Tensor]
+    fisher_cost: float
+
+    @property
+    def size(self) -> int:
+        """Return the number of changed parameters."""
+        return sum(int(index.numel()) for index in self.indices.values())
+
+
+@dataclass(slots=True)
+class _Masked:
+    """The masked parameters of all layers as flat vectors `[n]`: the optimizer's whole world."""
+
+    layers: Mapping[str, nn.Linear]
+    indices: Mapping[str, Tensor]
+    slices: Mapping[str, slice]
+    lattice: Lattice
+    fisher: Tensor
+    master: Tensor
+    free: Tensor
+    first: Tensor
+    second: Tensor
+    count: int = 0
+
+    def write(self) -> None:
+        """Put the master values into the model."""
+        with torch.no_grad():
+            for name, layer in self.layers.items():
+                flat = layer.weight.view(-1)
+                flat[self.indices[name]] = self.master[self.slices[name]].to(flat.dtype)
+
+    def gather(self, found: Mapping[str, Tensor]) -> Tensor:
+        """Return dense gradients at the masked positions, float32 `[n]`."""
+        return torch.cat([found[name].reshape(-1)[self.indices[name]].float() for name in self.layers])
+
+
+def solve(
+    model: Any,
+    layers: Mapping[str, nn.Linear],
+    stored: torch.dtype,
+    mask: Mask,
+    objective: Objective,
+    fisher: Fisher,
+    null_space: NullSpace,
+    *,
+    schedule: Schedule,
+    bounds: Bounds,
+    after_snap: Callable[[Any, int, int], None],
+    progress: Callable[[int], None],
+) -> Edit:
+    """Train the masked parameters of `model` (in place) and snap them; return the edit.
+
+    `after_snap(model, still free, changed)` is called after each snap, `progress` after each training step.
+    """
+    chosen = {name: layers[name] for name in mask.indices}
+    masked = _masked(chosen, stored, mask, fisher, bounds)
+    untouched = _fingerprint(chosen, mask)
+    for layer in chosen.values():
+        layer.weight.requires_grad_(requires_grad=True)
+    try:
+        train(model, masked, objective, null_space, schedule.steps, schedule.learning_rate, bounds, progress)
+        for share in schedule.snaps:
+            _snap(masked, share)
+            assert _fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
+            changed = int((masked.master != masked.lattice.base).sum())
+            after_snap(model, int(masked.free.sum()), changed)
+            if masked.free.any():
+                rate = schedule.learning_rate * schedule.rate_after_snap
+                train(model, masked, objective, null_space, schedule.steps_between, rate, bounds, progress)
+    finally:
+        for layer in chosen.values():
+            layer.weight.requires_grad_(requires_grad=False)
+    return _edit(masked)
+
+
+def train(
+    model: Any,
+    masked: _Masked,
+    objective: Objective,
+    null_space: NullSpace,
+    steps: int,
+    learning_rate: float,
+    bounds: Bounds,
+    progress: Callable[[int], None],
+) -> None:
+    """Take Adam steps on the free masked parameters, within the null space, the Fisher budget and the block's reach."""
+    for _ in range(steps):
+        forget = gradients(objective.forget_loss(model), masked.layers)
+        projected = {name: g.float() @ null_space.projectors[name] for name, g in forget.items()}
+        retain = gradients(objective.retain_loss(model), masked.layers)
+        _adam(masked, masked.gather(projected) + masked.gather(retain), learning_rate)
+        _bound(masked, bounds)
+        masked.write()
+        progress(1)
+
+
+def _adam(masked: _Masked, gradient: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
+    masked.count += 1
+    masked.first.lerp_(gradient, 1 - betas[0])
+    masked.second.lerp_(gradient.square(), 1 - betas[1])
+    first = masked.first / (1 - betas[0] ** masked.count)
+    second = masked.second / (1 - betas[1] ** masked.count)
+    step = rate * first / (second.sqrt() + 1e-8)
+    masked.master = torch.where(masked.free, masked.master - step, masked.master)
+
+
+def _bound(masked: _Masked, bounds: Bounds) -> None:
+    """Keep the free parameters within their blocks' reach, and shrink them until the Fisher cost meets its budget."""
+    limit = masked.lattice.scale * bounds.reach
+    moved = torch.maximum(torch.minimum(masked.master, limit), -limit) - masked.lattice.base
+    cost = masked.fisher * moved.square() / 2
+    fixed = float(cost[~masked.free].sum())
+    free = float(cost[masked.free].sum())
+    room = max(0.0, bounds.fisher_budget - fixed)
+    shrink = min(1.0, (room / free) ** 0.5) if free > 0 else 1.0
+    masked.master = torch.where(masked.free, masked.lattice.base + shrink * moved, masked.master)
+
+
+def _snap(masked: _Masked, share: float) -> None:
+    """Fix the free parameters that are nearest to a valid value there; a parameter may return to its base value."""
+    target, errors = masked.lattice.nearest(masked.master)
+    fixed = snap(errors, masked.free, share)
+    masked.master = torch.where(fixed, target, masked.master)
+    masked.free = masked.free & ~fixed
+    masked.first[fixed] = 0
+    masked.write()
+
+
+def _masked(
+    layers: Mapping[str, nn.Linear], stored: torch.dtype, mask: Mask, fisher: Fisher, bounds: Bounds
+) -> _Masked:
+    parts = [lattice(layers[name].weight.to(stored), mask.indices[name], margin=bounds.margin) for name in layers]
+    starts = torch.tensor([0, *(part.base.numel() for part in parts)]).cumsum(0).tolist()
+    whole = Lattice(*(torch.cat([getattr(part, field) for part in parts]) for field in Lattice.__slots__))
+    n = whole.base.numel()
+    return _Masked(
+        layers=layers,
+        indices=mask.indices,
+        slices={name: slice(starts[i], starts[i + 1]) for i, name in enumerate(layers)},
+        lattice=whole,
+        fisher=torch.cat([fisher.diagonal[name].reshape(-1)[mask.indices[name]] for name in layers]),
+        master=whole.base.clone(),
+        free=torch.ones(n, dtype=torch.bool),
+        first=torch.zeros(n),
+        second=torch.zeros(n),
+    )
+
+
+def _fingerprint(layers: Mapping[str, nn.Linear], mask: Mask) -> Sequence[int]:
+    """Sum the bit patterns outside the mask: cheap, and any single change shows."""
+    sums = []
+    for name, layer in layers.items():
+        bits = layer.weight.detach().view(torch.int16 if layer.weight.element_size() == 2 else torch.int32).reshape(-1)
+        sums.append(int(bits.sum(dtype=torch.int64)) - int(bits[mask.indices[name]].sum(dtype=torch.int64)))
+    return sums
+
+
+def _edit(masked: _Masked) -> Edit:
+    changed = masked.master != masked.lattice.base
+    moved = masked.master - masked.lattice.base
+    indices, base, values = {}, {}, {}
+    for name, part in masked.slices.items():
+        kept = changed[part]
+        if kept.any():
+            indices[name] = masked.indices[name][kept]
+            base[name] = masked.lattice.base[part][kept]
+            values[name] = masked.master[part][kept]
+    return Edit(indices, base, values, float((masked.fisher * moved.square()).sum() / 2))

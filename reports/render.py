@@ -1,0 +1,83 @@
+"""HTML and JSON of a result. The page is one file: no script, no outside asset, its one style sheet named by hash."""
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from reports import figures, wording
+from verify.contract.result import Erasure, Permanence, Result
+
+
+def render_html(result: Result) -> str:
+    """Return the result as one self-contained HTML page; strings of the result are escaped, hidden characters shown."""
+    css = files("reports").joinpath("templates/certificate.css").read_text(encoding="utf-8")
+    return (
+        _environment()
+        .get_template("certificate.html.j2")
+        .render(
+            r=result,
+            css=Markup(css),  # noqa: S704  (our own file, and the policy below admits only its hash)
+            css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
+            permanence=[(profile, _permanence_figures(profile, result.policy.margin)) for profile in result.permanence],
+            erasure_figures=_erasure_figures(result.erasure) if result.erasure else None,
+        )
+    )
+
+
+def render_json(result: Result) -> str:
+    """Return the result as indented ASCII JSON with a final newline; `Result.model_validate_json` reads it back.
+
+    Characters that a terminal might obey leave as escapes, and so does the second of two `#`, which some CI logs read
+    as the start of a command.
+    """
+    return result.model_dump_json(indent=2, by_alias=True, ensure_ascii=True).replace("##", "#\\u0023") + "\n"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=PackageLoader("reports"),
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["w"] = wording
+    return environment
+
+
+def _shown(value: object) -> object:
+    """Show hidden characters in every string on its way into the page; markup comes only from our own templates."""
+    return wording.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _permanence_figures(profile: Permanence, margin: float) -> dict[str, figures.Figure | None]:
+    return {
+        "update": figures.histogram(
+            profile.update_in_half_bins,
+            title="Size of the updates",
+            x_label="update, in half bin widths",
+            mark=1.0,
+            mark_label="the floor, 1",
+        ),
+        "margin": figures.histogram(
+            profile.margin,
+            title="Margin of the new values",
+            x_label="distance to a threshold, in absmax",
+            mark=margin,
+            mark_label=f"required, {margin:.2g}",
+        ),
+        "codes": figures.codes(profile.codes_before, profile.codes_after),
+    }
+
+
+def _erasure_figures(erasure: Erasure) -> dict[str, figures.Figure | None]:
+    return {
+        "cad": figures.cad(erasure.rows),
+        "depth": figures.depth(erasure.depth, layers=erasure.layers, late_from=erasure.late_from),
+    }

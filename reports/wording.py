@@ -1,0 +1,191 @@
+"""The words and number formats that every renderer shares, so that text and HTML say the same thing.
+
+A result holds strings from files nobody trusts (tensor names, manifest settings). `visible` turns every character that
+a terminal, a browser or a reader could mistake for something else into a form that can be seen.
+"""
+
+import unicodedata
+
+from verify.contract.policy import Policy
+from verify.contract.result import AxisRow, CadRow, CheckResult, Permanence, Result
+
+LONGEST = 2000
+"""Characters of one string that are shown; the rest is counted. The whole string is in the JSON."""
+
+# Cc and Cf: control and format characters (bidirectional overrides, zero width); Zl and Zp break lines; the others have
+# no agreed appearance.
+_HIDDEN = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+
+STATUS = {"pass": "passed", "fail": "failed", "undecided": "undecided", "skipped": "skipped"}
+"""Statuses of checks in words. They never contain the verdict's own word, so that no search can confuse the two."""
+
+STATUS_MARK = {"pass": "✓", "fail": "✗", "undecided": "?", "skipped": "–"}
+
+LEVEL = {
+    "full": "full: files, weights and behaviour",
+    "static": "static: files and weights; no model was run",
+}
+
+NOT_MEASURED = "Not measured: static checks run no model."
+UNAVAILABLE = "Not available: an earlier check stopped this part."
+
+AXIS = {
+    "forgetting": "Meaningful forgetting",
+    "retention": "Retain preservation",
+    "ptq_gap": "Non-positive PTQ gap",
+    "erasure": "Structural erasure",
+}
+
+ROLE = {"edited": "", "control": "control, ", "retain": "retain set, ", "retain control": "retain set, control, "}
+
+THRESHOLDS = {
+    "minimum_probes": "probes a behavioural row needs, at least",
+    "minimum_masked": "masked values, at least",
+    "minimum_pairs": "prompt pairs CAD needs, at least",
+    "margin": "distance to the nearest threshold, in units of the block's absmax, at least",
+    "maximum_changed": "share of the parameters that may change",
+    "forget_accuracy": "accuracy on the forget set, at most",
+    "base_knows": "accuracy of the base on the forget set, at least",
+    "retention_loss": "loss of accuracy on any retention row, at most",
+    "perplexity_rise": "relative rise of perplexity, at most",
+    "ptq_gap": "forget accuracy in NF4 minus full precision, at most",
+    "cad": "CAD of the edited model, at least",
+    "cad_late": "CAD with the reference read-out and late layers, at least",
+    "late_layers": "share of the layers that counts as late",
+    "retain_cad_excess": "CAD on the retain set above its control, at most",
+    "claim_tolerance": "distance of a claimed number from the measured one, at most",
+}
+
+GLOSSARY = (
+    ("NF4", "The 4-bit format most often used to deploy language models: each weight is stored as one of 16 codes."),
+    ("Block", "64 consecutive weights of a tensor that share one scale in NF4."),
+    ("Absmax", "The largest absolute value of a block; it is the block's scale."),
+    ("Bin width", "The length of the interval of weights that share one code. Rounding can undo a smaller change."),
+    ("Mask", "The parameters the edit was allowed to change. All others equal the base bit for bit."),
+    ("PTQ gap", "Accuracy on the forget set after 4-bit quantization minus before. Above zero: knowledge came back."),
+    ("Circuit", "The connections inside the model that carry its answers on the forget set."),
+    ("CAD", "Circuit attribution divergence: 0, the circuit works as in the base; 1, vanished, replaced or inverted."),
+    (
+        "ρ (rho)",
+        "What is left of the circuit: 1 unchanged, 0 gone, negative inverted (readable with the sign flipped).",
+    ),
+)
+
+
+def visible(text: str) -> str:
+    """Return `text` with hidden characters shown: control pictures for C0 and DEL, code points for the others."""
+    shown = "".join(_shown(character) for character in text[:LONGEST])
+    more = len(text) - LONGEST
+    return shown if more <= 0 else f"{shown}… ({more:,} characters more)"
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in _HIDDEN:
+        return character
+    code = ord(character)
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def count(number: int) -> str:
+    """Return a count with thousands separators."""
+    return f"{number:,}"
+
+
+def decimal(value: float, places: int = 3) -> str:
+    """Return a fixed-point number with a true minus sign, and no sign on what rounds to zero."""
+    rounded = round(value, places) + 0.0  # the sum turns -0.0 into 0.0
+    return f"{rounded:.{places}f}".replace("-", "−")
+
+
+def signed(value: float, places: int = 3) -> str:
+    """Return a difference: as `decimal`, with a plus sign above zero."""
+    text = decimal(value, places)
+    return text if round(value, places) <= 0 else f"+{text}"
+
+
+def percent(share: float) -> str:
+    """Return a share (0 to 1) in percent with three significant digits."""
+    return f"{100 * share:.3g} %"
+
+
+def level(row: AxisRow, value: float) -> str:
+    """Return a model's value on an axis row, in the row's unit."""
+    return decimal(value, 3 if row.unit == "accuracy" else 2)
+
+
+def change(row: AxisRow, value: float) -> str:
+    """Return a difference on an axis row: in accuracy, or relative in percent for perplexity."""
+    return signed(value) if row.unit == "accuracy" else f"{signed(100 * value, 1)} %"
+
+
+def cad_label(row: CadRow) -> str:
+    """Return what a CAD row was measured on, in words."""
+    precision = "NF4" if row.precision == "nf4" else "full precision"
+    depth = "" if row.from_layer is None else f", reference layers from {row.from_layer} on"
+    return f"{row.label} ({ROLE[row.role]}{precision}{depth})"
+
+
+def optional(value: float | None) -> str:
+    """Return a number, or a dash where there is none."""
+    return "–" if value is None else decimal(value)
+
+
+def by_axis(result: Result) -> list[tuple[str, list[AxisRow]]]:
+    """Return the behavioural rows under their axis' name, in the order of `AXIS`; axes without rows are left out."""
+    grouped = ((name, [row for row in result.axes if row.axis == axis]) for axis, name in AXIS.items())
+    return [(name, rows) for name, rows in grouped if rows]
+
+
+def paired(profile: Permanence) -> list[tuple[int, int]]:
+    """Return the counts before and after the edit, code by code."""
+    return list(zip(profile.codes_before, profile.codes_after, strict=False))
+
+
+def examined(result: Result) -> str:
+    """Return the heading of the list of files: nothing was certified unless the verdict says so."""
+    return "What was certified" if result.verdict == "PASS" else "What was examined"
+
+
+def absent(result: Result) -> str:
+    """Return why a measured section is missing."""
+    return NOT_MEASURED if result.level == "static" else UNAVAILABLE
+
+
+def open_checks(result: Result) -> list[CheckResult]:
+    """Return the checks that failed or stayed undecided, failures first, otherwise in the result's order."""
+    return [check for status in ("fail", "undecided") for check in result.checks if check.status == status]
+
+
+def tally(result: Result) -> str:
+    """Return how many checks ended how: `23 passed, 0 failed, 0 undecided, 1 skipped`."""
+    statuses = [check.status for check in result.checks]
+    return ", ".join(f"{statuses.count(status)} {word}" for status, word in STATUS.items())  # type: ignore[arg-type]
+
+
+def signature(result: Result) -> str:
+    """Return who signed, in words."""
+    trust = result.trust
+    key = trust.key_fingerprint or "none given"
+    return {
+        "valid": f"valid, made with the key the user gave: SHA-256 {key}",
+        "invalid": f"invalid under the key the user gave: SHA-256 {key}",
+        "not checked": f"not checked (key: {key})",
+    }[trust.signature]
+
+
+def base_digest(result: Result) -> str:
+    """Return what the base's digest rests on, and what follows from that."""
+    return {
+        "pinned by the user": "pinned by the user: the base is the one the user named",
+        "claimed by the producer": "claimed by the producer only: the base is the one the producer named",
+        "not established": "not established: nothing here says which model was edited",
+    }[result.trust.base_digest]
+
+
+def thresholds(policy: Policy) -> list[tuple[str, str, str]]:
+    """Return the policy as (field, value, meaning)."""
+    return [(field, f"{getattr(policy, field):g}", meaning) for field, meaning in THRESHOLDS.items()]

@@ -1,0 +1,199 @@
+"""HTML and JSON of three fixed results. `python tests/test_reports_render.py` writes the expected renderings anew."""
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports import render_html, render_json, render_text, wording
+from verify.contract.result import Result
+
+GOLDEN = Path(__file__).parent / "golden"
+NAMES = ("pass_full", "fail_static", "undecided_full")
+VOID = {"meta", "br", "link", "img", "hr", "input"}
+HOSTILE = '"><script>alert(1)</script>\x1b[2J\u202e{{ 7*7 }}\x85<!--'
+
+
+def load(name: str) -> Result:
+    return Result.model_validate_json((GOLDEN / f"report_{name}.json").read_text(encoding="utf-8"))
+
+
+def poison(value: Any, text: str) -> Any:
+    """Put `text` into every free string of dumped JSON data; ids, choices and digests must stay valid."""
+    fixed = {
+        "schema_",
+        "verdict",
+        "status",
+        "group",
+        "level",
+        "axis",
+        "unit",
+        "role",
+        "precision",
+        "signature",
+        "sha256",
+    }
+    fixed |= {"base_digest", "key_fingerprint", "policy_sha256", "manifest_sha256"}
+    if isinstance(value, dict):
+        if "condition" in value:
+            fixed |= {"id"}
+        return {k: v if k in fixed else poison(v, text) for k, v in value.items()}
+    if isinstance(value, list):
+        return [poison(item, text) for item in value]
+    return text if isinstance(value, str) else value
+
+
+def poisoned(name: str, text: str = HOSTILE) -> Result:
+    return Result.model_validate_json(json.dumps(poison(load(name).model_dump(mode="json"), text)))
+
+
+class Page(HTMLParser):
+    """Collects tags, ids, references and text, and insists that every element is closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), "an attribute appears twice"
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text.append(data)
+
+    @property
+    def ids(self) -> list[str]:
+        return [attrs["id"] for _, attrs in self.tags if "id" in attrs]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_renderings_are_as_recorded(name: str) -> None:
+    result = load(name)
+    assert render_html(result) == (GOLDEN / f"report_{name}.html").read_text(encoding="utf-8")
+    assert render_text(result) == (GOLDEN / f"report_{name}.txt").read_text(encoding="utf-8")
+    assert render_json(result) == (GOLDEN / f"report_{name}.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("result", [*map(load, NAMES), *map(poisoned, NAMES)])
+def test_page_is_well_formed_and_its_references_resolve(result: Result) -> None:
+    page = Page(render_html(result))
+    assert len(page.ids) == len(set(page.ids))
+    named = [ref for _, a in page.tags for key in ("aria-labelledby",) for ref in (a.get(key) or "").split()]
+    named += [a["href"].removeprefix("#") for tag, a in page.tags if tag == "a"]
+    assert named
+    assert set(named) <= set(page.ids)
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("h1") == tags.count("main") == 1
+    assert tags.count("table") == tags.count("caption")
+    assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
+    figures = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
+    assert len(figures) == tags.count("desc")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_page_runs_nothing_and_loads_nothing(name: str) -> None:
+    html = render_html(load(name))
+    page = Page(html)
+    assert not {"script", "link", "img", "iframe", "object", "form", "use"} & {tag for tag, _ in page.tags}
+    assert not any(key in {"src", "style"} or key.startswith("on") for _, attrs in page.tags for key in attrs)
+    assert "http" not in html.replace('http-equiv="Content-Security-Policy"', "")
+    assert "url(" not in html
+    assert "@import" not in html
+
+
+def test_policy_of_the_page_admits_its_own_style_only() -> None:
+    html = render_html(load("pass_full"))
+    style = re.search(r"<style>(.*?)</style>", html, re.DOTALL).group(1)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = next(a["content"] for tag, a in Page(html).tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hostile_strings_are_shown_not_obeyed(name: str) -> None:
+    html = render_html(poisoned(name))
+    page = Page(html)
+    clean_tags = {tag for tag, _ in Page(render_html(load(name))).tags}
+    assert {tag for tag, _ in page.tags} <= clean_tags
+    assert re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", html) is None
+    shown = '"><script>alert(1)</script>\u241b[2J\\u202e{{ 7*7 }}\\u0085<!--'
+    assert sum(shown in text for text in page.text) > 10
+
+
+@pytest.mark.parametrize("name", ["fail_static", "undecided_full"])
+@pytest.mark.parametrize("render", [render_html, render_json, render_text])
+def test_only_a_pass_says_so(name: str, render: Callable[[Result], str]) -> None:
+    result = load(name)
+    assert result.verdict in render(result)
+    assert "PASS" not in render(result)
+    assert "PASS" in render(load("pass_full"))
+
+
+def test_verdict_stands_before_everything_else() -> None:
+    for name in NAMES:
+        result = load(name)
+        words = " ".join(Page(render_html(result)).text).split()
+        assert result.verdict in " ".join(words[:30])
+        assert result.headline in " ".join(words[:80])
+
+
+def test_failed_checks_stand_before_the_list_of_all() -> None:
+    text = "".join(Page(render_html(load("fail_static"))).text)
+    text = text[text.index("Needs attention") :]
+    assert text.index("MV202") < text.index("MV203") < text.index("MV101")
+    assert "Needs attention" not in "".join(Page(render_html(load("pass_full"))).text)
+
+
+def test_every_threshold_of_the_policy_is_shown() -> None:
+    policy = load("pass_full").policy
+    assert {field for field, _, _ in wording.thresholds(policy)} == set(type(policy).model_fields)
+
+
+def test_static_level_says_what_it_did_not_measure() -> None:
+    text = "".join(Page(render_html(load("fail_static"))).text)
+    assert text.count("Not measured: static checks run no model.") == 2
+    assert "What was certified" not in text
+
+
+def test_a_result_with_next_to_nothing_still_renders() -> None:
+    result = load("fail_static").model_copy(
+        update={"files": (), "provenance": None, "permanence": (), "checks": (), "manifest_sha256": None}
+    )
+    assert "No manifest was read." in render_html(result)
+    assert render_text(result).startswith("FAIL")
+
+
+@pytest.mark.parametrize("result", [*map(load, NAMES), *map(poisoned, NAMES), poisoned("pass_full", "###::##vso[x]")])
+def test_json_round_trips_and_is_harmless_in_a_log(result: Result) -> None:
+    rendered = render_json(result)
+    assert Result.model_validate_json(rendered) == result
+    assert rendered.isascii()
+    assert rendered.endswith("}\n")
+    assert "##" not in rendered
+    assert not any(line.lstrip().startswith("::") for line in rendered.splitlines())
+
+
+if __name__ == "__main__":
+    for each in NAMES:
+        (GOLDEN / f"report_{each}.html").write_text(render_html(load(each)), encoding="utf-8")
+        (GOLDEN / f"report_{each}.txt").write_text(render_text(load(each)), encoding="utf-8")

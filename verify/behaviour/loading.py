@@ -1,0 +1,142 @@
+"""Models as they are deployed: full precision, and after NF4, built from bytes that were hashed.
+
+Nothing here runs code from a model folder, reads a pickle, or touches the network.
+"""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from verify.errors import ArtefactError
+from verify.nf4 import dequantize, quantize
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """A causal language model with its tokenizer, in evaluation mode, float32, parameters frozen."""
+
+    model: Any
+    tokenizer: Any
+
+
+def load(files: Mapping[str, bytes], tensors: Mapping[str, Tensor]) -> Language:
+    """Build a model from its configuration and tokenizer files (name → bytes) and its tensors (name → weights).
+
+    Raises `ArtefactError` MV106 where the configuration would run code, names an unknown architecture, or does not
+    fit the tensors.
+    """
+    _refuse_code(files)
+    with tempfile.TemporaryDirectory(prefix="mansu-") as folder:
+        for name, data in files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unusable("its configuration or tokenizer cannot be read", str(error).splitlines()[0]) from error
+    model = empty_model(config)
+    fill(model, tensors)
+    return Language(model, tokenizer)
+
+
+def empty_model(config: Any) -> Any:
+    """Return a float32 model of a configuration, in evaluation mode, without drawing random weights."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    return model.eval()
+
+
+def fill(model: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Give a model its weights, as float32 copies, and freeze them; raises `ArtefactError` MV106 on a misfit."""
+    state = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
+    tied = model.config.tie_word_embeddings and "lm_head.weight" not in state
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
+    except RuntimeError as error:
+        raise _unusable("tensors do not fit the configuration", str(error).splitlines()[-1].strip()) from error
+    if tied:
+        model.tie_weights()
+        missing = [name for name in missing if name != "lm_head.weight"]
+    if missing or unexpected:
+        raise _unusable("tensors do not fit the configuration", f"missing {missing[:3]}, unexpected {unexpected[:3]}")
+    _materialize_buffers(model)
+    model.requires_grad_(requires_grad=False)
+
+
+def nf4_linears(model: nn.Module) -> dict[str, nn.Linear]:
+    """Return the modules that `transformers` quantizes: every linear layer but the output head (DESIGN section 2)."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and "lm_head" not in name.split(".")
+    }
+
+
+def nf4_copy(language: Language, stored: torch.dtype) -> Language:
+    """Return the model as NF4 deploys it: every linear weight dequantized to the stored dtype, then float32.
+
+    The copy shares all other weights. Carries its own proof: raises `ArtefactError` MV302 unless quantizing the
+    copy gives the very codes it was made from.
+    """
+    source = nf4_linears(language.model)
+    model = empty_model(language.model.config)
+    state = dict(language.model.state_dict())
+    for name, module in source.items():
+        quantized = quantize(module.weight.to(stored))
+        weight = dequantize(quantized, stored).float()
+        if not torch.equal(quantize(weight).codes, quantized.codes):
+            raise ArtefactError(
+                "MV302",
+                "NF4 was not applied as defined",
+                expected="the dequantized weight has the codes it was made from",
+                found=f"other codes in {name}",
+                remedy="report this: the measurement under NF4 cannot be trusted",
+            )
+        state[f"{name}.weight"] = weight
+    model.load_state_dict(state, strict=False, assign=True)
+    model.tie_weights()
+    _materialize_buffers(model)
+    model.requires_grad_(requires_grad=False)
+    return Language(model, language.tokenizer)
+
+
+def _materialize_buffers(model: nn.Module) -> None:
+    """Rotary tables are computed, not stored: compute them again, off the meta device."""
+    for module in model.modules():
+        if hasattr(module, "inv_freq") and hasattr(module, "config"):
+            module.__init__(module.config)  # type: ignore[misc]
+    left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
+    if left:
+        raise _unusable("some weights are in no file", f"no values for {left[:3]}")
+
+
+def _refuse_code(files: Mapping[str, bytes]) -> None:
+    for name, data in files.items():
+        if name.endswith(".py"):
+            raise _unusable("it carries Python code", name)
+        if name.endswith("config.json"):
+            try:
+                value = json.loads(data)
+            except ValueError as error:
+                raise _unusable("a configuration is not JSON", name) from error
+            if isinstance(value, dict) and "auto_map" in value:
+                raise _unusable("its configuration loads code (auto_map)", name)
+
+
+def _unusable(what: str, found: str) -> ArtefactError:
+    return ArtefactError(
+        "MV106",
+        f"the model folder cannot be used: {what}",
+        expected="a Hugging Face causal-LM folder of a supported architecture, weights in safetensors, no code",
+        found=found,
+        remedy="do not deploy this folder; ask the producer for one that loads without code",
+    )

@@ -1,0 +1,199 @@
+"""Held-out probes: the files under `probes/` of a certificate, and what they become as tokens.
+
+`choices.jsonl`: `{"axis", "row", "prompt", "answer", "pool"}`; `pools.json`: pool name → answers to choose among;
+`text.jsonl`: `{"row", "text"}`; `pairs.jsonl`: `{"set", "clean", "corrupt", "answer", "pool"}` for CAD.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, ValidationError
+
+from verify.circuits import Pair
+from verify.contract.schema import Schema
+from verify.errors import ArtefactError
+
+CHOICES, POOLS, TEXT, PAIRS = "choices.jsonl", "pools.json", "text.jsonl", "pairs.jsonl"
+
+
+class Choice(Schema):
+    """One question with one right answer among a pool."""
+
+    axis: Literal["forgetting", "retention"]
+    row: str = Field(min_length=1)
+    prompt: str = Field(min_length=1)
+    answer: str = Field(min_length=1)
+    pool: str
+
+
+class Text(Schema):
+    """One piece of prose for perplexity."""
+
+    row: str = Field(min_length=1)
+    text: str = Field(min_length=1)
+
+
+class PairProbe(Schema):
+    """A clean prompt and its corrupt partner, of equal token length, for attribution."""
+
+    set: Literal["forget", "retain"]
+    clean: str
+    corrupt: str
+    answer: str
+    pool: str
+
+
+@dataclass(frozen=True, slots=True)
+class Probes:
+    """Everything a full check measures on."""
+
+    choices: tuple[Choice, ...]
+    texts: tuple[Text, ...]
+    pairs: tuple[PairProbe, ...]
+    pools: Mapping[str, tuple[str, ...]]
+
+
+def dump(probes: Probes) -> dict[str, bytes]:
+    """Return the files of a probe set by name, deterministic."""
+    return {
+        CHOICES: _lines(probes.choices),
+        TEXT: _lines(probes.texts),
+        PAIRS: _lines(probes.pairs),
+        POOLS: (json.dumps({k: list(v) for k, v in probes.pools.items()}, ensure_ascii=False, indent=0) + "\n").encode(),
+    }
+
+
+def parse(files: Mapping[str, bytes]) -> Probes:
+    """Parse the files of a probe set.
+
+    Raises `ArtefactError` MV301 for a missing file, a malformed line, or an answer that is not in its pool.
+    """
+    missing = {CHOICES, POOLS, TEXT, PAIRS} - files.keys()
+    if missing:
+        raise ArtefactError(
+            "MV301",
+            "probe files are missing",
+            expected=f"{CHOICES}, {POOLS}, {TEXT} and {PAIRS} under probes/",
+            found=f"no {', '.join(sorted(missing))}",
+            remedy="ask the producer for the whole certificate folder",
+        )
+    probes = Probes(
+        choices=_parse_lines(Choice, CHOICES, files[CHOICES]),
+        texts=_parse_lines(Text, TEXT, files[TEXT]),
+        pairs=_parse_lines(PairProbe, PAIRS, files[PAIRS]),
+        pools=_parse_pools(files[POOLS]),
+    )
+    for probe in (*probes.choices, *probes.pairs):
+        if probe.answer not in probes.pools.get(probe.pool, ()):
+            raise ArtefactError(
+                "MV301",
+                "a probe's answer is not in its pool",
+                expected="every answer among the answers to choose from",
+                found=f"{probe.answer!r} not in pool {probe.pool!r}",
+                remedy="the probes are not usable as evidence: ask the producer for correct ones",
+            )
+    return probes
+
+
+def answer_token(tokenizer: Any, answer: str) -> int | None:
+    """Return the first token of an answer that follows a prompt and a space, or None if it tokenizes to nothing.
+
+    The choice is decided at this token; answers that share it count as one (which can only raise accuracy).
+    """
+    # a stand-in for the prompt: some tokenizers treat the start of a text differently
+    context = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a " + answer.strip(), add_special_tokens=False)["input_ids"]
+    rest: list[int] = whole[len(context) :]
+    return rest[0] if rest and answer.strip() else None
+
+
+class AnswerTokens:
+    """First tokens of answers, each tokenized once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._known: dict[str, int] = {}
+
+    def __call__(self, answer: str) -> int:
+        """Return the answer's first token; raises `ArtefactError` MV301 if there is none."""
+        if answer not in self._known:
+            token = answer_token(self._tokenizer, answer)
+            if token is None:
+                raise ArtefactError(
+                    "MV301",
+                    "a probe's answer tokenizes to nothing",
+                    expected="an answer of at least one token",
+                    found=repr(answer),
+                    remedy="the probes are not usable as evidence with this tokenizer",
+                )
+            self._known[answer] = token
+        return self._known[answer]
+
+    def pool(self, answers: Iterable[str]) -> tuple[int, ...]:
+        """Return the distinct first tokens of a pool, sorted."""
+        return tuple(sorted({self(answer) for answer in answers}))
+
+
+def token_pairs(tokenizer: Any, probes: Probes, which: Literal["forget", "retain"]) -> list[Pair]:
+    """Return the attribution pairs of one set; a pair whose lengths differ in tokens is refused (MV301)."""
+    first = AnswerTokens(tokenizer)
+    found = []
+    for pair in probes.pairs:
+        if pair.set != which:
+            continue
+        clean, corrupt = (tuple(tokenizer(text)["input_ids"]) for text in (pair.clean, pair.corrupt))
+        if len(clean) != len(corrupt) or clean == corrupt:
+            raise ArtefactError(
+                "MV301",
+                "a pair's clean and corrupt prompts do not match in length",
+                expected="equal token lengths and different tokens",
+                found=f"{len(clean)} and {len(corrupt)} tokens: {pair.clean!r} / {pair.corrupt!r}",
+                remedy="the probes are not usable as evidence with this tokenizer",
+            )
+        answer = first(pair.answer)
+        alternatives = tuple(t for t in first.pool(probes.pools[pair.pool]) if t != answer)
+        found.append(Pair(clean=clean, corrupt=corrupt, answer=answer, alternatives=alternatives))
+    return found
+
+
+_Line = TypeVar("_Line", bound=Schema)
+
+
+def _lines(items: Iterable[Schema]) -> bytes:
+    return "".join(item.model_dump_json() + "\n" for item in items).encode()
+
+
+def _parse_lines(kind: type[_Line], name: str, data: bytes) -> tuple[_Line, ...]:
+    items = []
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            items.append(kind.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ArtefactError(
+                "MV301",
+                f"probes/{name} line {number} is malformed",
+                expected="one JSON object a line, as the probe format says",
+                found=f"{'.'.join(map(str, first['loc'])) or 'line'}: {first['msg']}",
+                remedy="ask the producer for the whole certificate folder",
+            ) from error
+    return tuple(items)
+
+
+class _Pools(Schema):
+    pools: dict[str, tuple[str, ...]]
+
+
+def _parse_pools(data: bytes) -> Mapping[str, tuple[str, ...]]:
+    try:
+        return _Pools.model_validate_json(b'{"pools":' + data + b"}").pools
+    except ValidationError as error:
+        raise ArtefactError(
+            "MV301",
+            f"probes/{POOLS} is malformed",
+            expected="a JSON object from pool name to a list of answers",
+            found=str(error.errors()[0]["msg"]),
+            remedy="ask the producer for the whole certificate folder",
+        ) from error

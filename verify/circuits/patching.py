@@ -1,0 +1,279 @@
+"""What a circuit does alone: run the model with every edge outside the circuit carrying the corrupt activation.
+
+Each reader's input is x − Σ over writers u whose edge is cut of (live activation of u − corrupt activation of u), where
+x is the live residual stream of the patched run. Every q head, every k and v head, every MLP and the read-out have
+their own input, as the edges say; nothing is linearised. The full circuit gives the clean run, the empty one the
+corrupt run.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from verify.circuits.circuit import Circuit, full_circuit, top_edges
+from verify.circuits.pairs import Pair, batches, check_pairs
+from verify.circuits.running import Activations, Progress, Prompts, Subject, frozen, head_outputs, prepare, record, run
+from verify.circuits.scores import EdgeScores
+from verify.errors import UndecidedError, UsageError
+
+MAX_EVALUATIONS = 12
+# Bisection stops once the two ends lie this close, and a found size is confirmed at this much larger a size.
+_PRECISION = 1.05
+_CONFIRMATION = 1.25
+
+
+@dataclass(frozen=True)
+class Step:
+    """One evaluation of the search: the `n` asked for, the `edges` left after pruning, their faithfulness."""
+
+    n: int
+    edges: int
+    faithfulness: float
+
+
+@dataclass(frozen=True, eq=False)
+class FaithfulCircuit:
+    """The smallest circuit found.
+
+    `reached`: its faithfulness, and that of every larger circuit tried, is at least `target`.
+    `trace`: every evaluation, in the order made.
+    """
+
+    circuit: Circuit
+    faithfulness: float
+    target: float
+    reached: bool
+    trace: tuple[Step, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """A batch with its corrupt activations."""
+
+    prompts: Prompts
+    corrupt: Activations
+
+
+@dataclass(frozen=True, eq=False)
+class _Study:
+    """A model and pairs, prepared once so that many circuits can be evaluated. Metrics are means over pairs."""
+
+    subject: Subject
+    cases: tuple[_Case, ...]
+    count: int
+    clean: float
+    corrupt: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Patch:
+    """State of one patched run.
+
+    `cut` float32 [readers, writers]: 1 where a real edge is outside the circuit. `deltas` float32
+    [writers, B·T, width]: live − corrupt activation of every writer that has run so far.
+    """
+
+    case: _Case
+    cut: Tensor
+    deltas: Tensor
+
+    def missing(self, columns: slice, writers: int, like: Tensor) -> Tensor:
+        """Return what the cut edges take from each reader in `columns`: [readers, *like.shape] in float32."""
+        part = self.cut[columns, :writers] @ self.deltas[:writers].flatten(1)
+        return part.view(-1, *like.shape)
+
+
+def faithfulness(model: nn.Module, pairs: Sequence[Pair], circuit: Circuit, *, batch_size: int = 20) -> float:
+    """Return (m(C) − m(∅)) / (m(M) − m(∅)) of the mean metric m over `pairs`; 1 for the model, 0 for nothing.
+
+    Raises `UsageError` for an unsupported model, unusable pairs or a circuit of another graph, and `UndecidedError`
+    when corruption does not change the mean metric.
+    """
+    with frozen(model), torch.no_grad():
+        study = _prepare_study(model, pairs, batch_size)
+        return _faithfulness(study, circuit)
+
+
+def patched_metric(model: nn.Module, pairs: Sequence[Pair], circuit: Circuit, *, batch_size: int = 20) -> Tensor:
+    """Return the metric of each pair, float32 [pairs], with every edge outside the circuit corrupt."""
+    metrics = torch.empty(len(pairs))
+    with frozen(model), torch.no_grad():
+        study = _prepare_study(model, pairs, batch_size)
+        _check_graph(study, circuit)
+        for case in study.cases:
+            metrics[list(case.prompts.batch.order)] = _run_patched(study.subject, case, circuit).cpu()
+    return metrics
+
+
+def smallest_faithful(
+    model: nn.Module,
+    scores: EdgeScores,
+    pairs: Sequence[Pair],
+    *,
+    target: float = 0.85,
+    batch_size: int = 20,
+    progress: Progress | None = None,
+) -> FaithfulCircuit:
+    """Search the smallest n whose pruned top-n edges reach `target` on (held-out) `pairs`.
+
+    Bisection of log n; because the curve is not monotone, a size counts only if a 1.25 times larger one reaches the
+    target too, otherwise the search goes on above that one. At most 12 evaluations, `progress(done, 12)` after each;
+    12 is an upper bound. Errors as in `faithfulness`; `UsageError` also when `target` is not in (0, 1].
+    """
+    if not 0 < target <= 1:
+        raise UsageError("the faithfulness target must lie in (0, 1]", found=str(target))
+    trace: dict[int, Step] = {}
+    circuits: dict[int, Circuit] = {}
+    total = int(scores.real.sum())
+    with frozen(model), torch.no_grad():
+        study = _prepare_study(model, pairs, batch_size)
+
+        def reaches(n: int) -> bool:
+            if n not in trace:
+                circuits[n] = full_circuit(scores.graph) if n >= total else top_edges(scores, n)
+                trace[n] = Step(n, circuits[n].size, _faithfulness(study, circuits[n]))
+                if progress is not None:
+                    progress(len(trace), MAX_EVALUATIONS)
+            return trace[n].faithfulness >= target
+
+        n = _search(reaches, total, MAX_EVALUATIONS)
+        reached = reaches(n)
+    return FaithfulCircuit(circuits[n], trace[n].faithfulness, target, reached, tuple(trace.values()))
+
+
+def _search(reaches: Callable[[int], bool], total: int, budget: int) -> int:
+    """Return the smallest size tested from which on every size tested `reaches`; at most `budget` − 1 tests.
+
+    The full circuit, `total`, counts as tested: it reaches by identity.
+    """
+    outcomes = {total: True}
+    low, high = 1, total
+    for _ in range(budget - 1):
+        settled = high <= max(low + 1, low * _PRECISION)
+        middle = min(max(round(math.sqrt(low * high)), low + 1), high - 1)
+        n = min(math.ceil(high * _CONFIRMATION), total) if settled else middle
+        if n in outcomes:
+            break
+        outcomes[n] = reaches(n)
+        if not outcomes[n]:
+            low, high = n, min(size for size, reached in outcomes.items() if reached and size > n)
+        elif settled:
+            break
+        else:
+            high = n
+    return min(n for n in outcomes if all(reached for size, reached in outcomes.items() if size >= n))
+
+
+def _prepare_study(model: nn.Module, pairs: Sequence[Pair], batch_size: int) -> _Study:
+    subject = Subject.of(model)
+    check_pairs(pairs, subject.family.vocabulary)
+    cases, clean, corrupt = [], 0.0, 0.0
+    for batch in batches(pairs, batch_size, subject.device):
+        prompts = prepare(subject, batch)
+        activations, metric = record(subject, prompts, prompts.corrupt)
+        cases.append(_Case(prompts, activations))
+        corrupt += float(metric.sum())
+        clean += float(run(subject, prompts, prompts.clean).sum())
+    return _Study(subject, tuple(cases), len(pairs), clean / len(pairs), corrupt / len(pairs))
+
+
+def _check_graph(study: _Study, circuit: Circuit) -> None:
+    if circuit.graph != study.subject.family.graph:
+        raise UsageError(
+            "the circuit belongs to another graph than the model",
+            expected=str(study.subject.family.graph),
+            found=str(circuit.graph),
+        )
+
+
+def _faithfulness(study: _Study, circuit: Circuit) -> float:
+    _check_graph(study, circuit)
+    span = study.clean - study.corrupt
+    if span == 0 or not math.isfinite(span):
+        raise UndecidedError(
+            "faithfulness is undefined: the clean and the corrupt prompts have the same mean metric",
+            expected="a metric that the corruption changes",
+            found=f"clean {study.clean:g}, corrupt {study.corrupt:g}",
+            remedy="choose pairs that the model tells apart",
+        )
+    patched = sum(float(_run_patched(study.subject, case, circuit).sum()) for case in study.cases)
+    return (patched / study.count - study.corrupt) / span
+
+
+def _run_patched(subject: Subject, case: _Case, circuit: Circuit) -> Tensor:
+    """Return the metric of each prompt of one batch, [B], in the patched run from the clean embeddings."""
+    prompts, family = case.prompts, subject.family
+    graph = family.graph
+    device = prompts.clean.device
+    cut = (graph.real & ~circuit.edges).T.float().to(device)
+    deltas = torch.zeros(graph.n_writers, prompts.positions, family.width, device=device)
+    deltas[0] = (prompts.clean.float() - prompts.corrupt.float()).flatten(0, 1)
+    patch = _Patch(case, cut, deltas)
+    with ExitStack() as hooks:
+        for layer in range(graph.layers):
+            _patch_heads(hooks, subject, layer, patch)
+            _patch_mlp(hooks, subject, layer, patch)
+        _patch_input(hooks, subject.module(family.final_norm), graph.n_readers - 1, graph.n_writers, patch)
+        return run(subject, prompts, prompts.clean)
+
+
+def _patch_input(hooks: ExitStack, module: nn.Module, column: int, writers: int, patch: _Patch) -> None:
+    """Take from the input of `module`, a reader of its own, what its cut edges carry."""
+
+    def replace(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        stream = args[0]
+        missing = patch.missing(slice(column, column + 1), writers, stream)[0]
+        return ((stream.float() - missing).to(stream.dtype), *args[1:])
+
+    hooks.enter_context(module.register_forward_pre_hook(replace))
+
+
+def _patch_mlp(hooks: ExitStack, subject: Subject, layer: int, patch: _Patch) -> None:
+    family = subject.family
+    site, graph = family.sites[layer], family.graph
+    row = graph.mlp_row(layer)
+
+    def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        patch.deltas[row] = (output.float() - patch.case.corrupt.mlps[layer].float()).flatten(0, 1)
+
+    _patch_input(hooks, subject.module(site.mlp_norm), graph.mlp_column(layer), row, patch)
+    hooks.enter_context(subject.module(site.mlp).register_forward_hook(keep))
+
+
+def _patch_heads(hooks: ExitStack, subject: Subject, layer: int, patch: _Patch) -> None:
+    """Give every q, k and v head its own input; record what the heads then write."""
+    family = subject.family
+    site, graph = family.sites[layer], family.graph
+    norm = subject.module(site.attention_norm)
+    columns, rows = graph.attention_columns(layer), graph.head_rows(layer)
+    inputs: list[Tensor] = []
+
+    def read(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        stream = args[0]
+        own = stream.float() - patch.missing(columns, rows.start, stream)
+        # `forward` rather than a call: this runs inside the norm's own hook.
+        inputs.append(norm.forward(own.to(stream.dtype)).flatten(1, 2))
+
+    def project(name: str, readers: slice) -> None:
+        projection = subject.linear(name)
+        heads = slice(readers.start - columns.start, readers.stop - columns.start)
+
+        def replace(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            weight = projection.weight.view(heads.stop - heads.start, -1, family.width)
+            own = torch.bmm(inputs[0][heads], weight.transpose(1, 2)).transpose(0, 1).reshape(output.shape)
+            return own if projection.bias is None else own + projection.bias
+
+        hooks.enter_context(projection.register_forward_hook(replace))
+
+    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        change = args[0].float() - patch.case.corrupt.heads[layer].float()
+        patch.deltas[rows] = head_outputs(subject, layer, change)
+
+    hooks.enter_context(norm.register_forward_pre_hook(read))
+    for name, readers in zip((site.query, site.key, site.value), graph.projection_columns(layer), strict=True):
+        project(name, readers)
+    hooks.enter_context(subject.module(site.output).register_forward_pre_hook(keep))
