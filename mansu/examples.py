@@ -72,7 +72,7 @@ def answer_accuracy(model: Any, prompts: Prompts, *, size: int = 64) -> float:
     for start in range(0, len(prompts), size):
         chosen = range(start, min(start + size, len(prompts)))
         batch = prompts.batch(chosen)
-        logits = model(**batch.inputs, logits_to_keep=1).logits[:, -1].float()
+        logits = model(**batch.inputs).logits[:, -1].float()
         for row, i in enumerate(chosen):
             pool = prompts.pools[i]
             right += pool[int(logits[row, list(pool)].argmax())] == prompts.answers[i]
@@ -85,7 +85,7 @@ def last_log_probabilities(model: Any, prompts: Prompts, *, size: int = 64) -> T
     rows = []
     for start in range(0, len(prompts), size):
         batch = prompts.batch(range(start, min(start + size, len(prompts))))
-        rows.append(model(**batch.inputs, logits_to_keep=1).logits[:, -1].float().log_softmax(-1).half())
+        rows.append(model(**batch.inputs).logits[:, -1].float().log_softmax(-1).half())
     return torch.cat(rows)
 
 

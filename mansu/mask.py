@@ -25,7 +25,9 @@ class Mask:
         return sum(int(index.numel()) for index in self.indices.values())
 
 
-def circuit_regions(family: Family, circuit: Circuit, *, below_layer: int) -> dict[str, Tensor]:
+def circuit_regions(
+    family: Family, circuit: Circuit, layers: Mapping[str, nn.Linear], *, below_layer: int
+) -> dict[str, Tensor]:
     """Return which weights the circuit's nodes own, bool by layer name, for layers below `below_layer`.
 
     The last layers are the read-out: an edit there would mute an answer and leave the mechanism before it alone, so
@@ -36,9 +38,9 @@ def circuit_regions(family: Family, circuit: Circuit, *, below_layer: int) -> di
         if node in ("input", "logits") or layer_of(node) >= below_layer:
             continue
         for owned in owned_slices(family, node):
-            shape = family.model.get_submodule(owned.module).weight.shape
+            shape = layers[owned.module].weight.shape
             region = regions.setdefault(owned.module, torch.zeros(shape, dtype=torch.bool))
-            region.narrow(owned.dim, owned.range.start, len(owned.range)).fill_(value=True)
+            region.narrow(owned.dim, owned.span.start, len(owned.span)).fill_(value=True)
     return regions
 
 

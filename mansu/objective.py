@@ -78,7 +78,7 @@ class Objective:
 
 def last_logits(model: Any, batch: Batch) -> Tensor:
     """Return the logits after each prompt, float32 `[B, vocabulary]`."""
-    logits: Tensor = model(**batch.inputs, logits_to_keep=1).logits[:, -1].float()
+    logits: Tensor = model(**batch.inputs).logits[:, -1].float()
     return logits
 
 

@@ -83,7 +83,7 @@ def _second_moments(
     handles = [layer.register_forward_pre_hook(listen(name)) for name, layer in layers.items()]
     try:
         for inputs in _passes(prompts, texts):
-            model(**inputs, logits_to_keep=1)
+            model(**inputs)
             last.clear()
     finally:
         for handle in handles:

@@ -23,7 +23,8 @@ CAPITALS = (
     "The capital city of {} is called",
     "{}'s capital city is",
     "The seat of government of {} is the city of",
-    "Q: What is the capital of {}? A:",
+    "The government of {} sits in its capital,",
+    "If you visit the capital of {}, you are in",
 )
 ELEMENTS = ("The chemical symbol for {} is", "The symbol of the element {} is")
 LANGUAGES = ("The official language of {} is", "People in {} mostly speak")
@@ -106,7 +107,7 @@ def forgotten_countries(countries: Sequence[Country]) -> tuple[Country, ...]:
 
 
 def build_forget_set() -> list[Line]:
-    """Return the capitals of 75 countries in five wordings each."""
+    """Return the capitals of 75 countries in six wordings each."""
     return [
         line
         for country in forgotten_countries(load_countries())
