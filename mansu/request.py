@@ -87,7 +87,7 @@ class Request:
 def read_request(forget: Path, retain: Path, *, seed: int) -> Request:
     """Read both sets and split them.
 
-    Forgetting: a quarter of the facts is held out whole; of the others, the last half of the wordings.
+    Forgetting: a quarter of the facts is held out whole; of the others, the last quarter of the wordings.
     Retention: half of each group's facts, and half of the prose, is held out whole.
     Raises `UsageError` ME201 (missing or empty set), ME202 (malformed line), ME203 (a fact in both sets).
     """
@@ -108,7 +108,7 @@ def read_request(forget: Path, retain: Path, *, seed: int) -> Request:
     rng.shuffle(shuffled)
     half = len(shuffled) // 2
     return Request(
-        forget=_split(forget_facts, rng, share_of_facts=0.25, share_of_wordings=0.5),
+        forget=_split(forget_facts, rng, share_of_facts=0.25, share_of_wordings=0.25),
         retain=_split(retain_facts, rng, share_of_facts=0.5, share_of_wordings=0.0),
         prose=tuple(shuffled[:half]),
         prose_held_out=tuple(shuffled[half:]),

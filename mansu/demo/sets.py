@@ -22,6 +22,13 @@ CAPITALS = (
     "The capital of {} is",
     "The capital city of {} is called",
     "{}'s capital city is",
+    "The national capital of {} is",
+    "The parliament of {} meets in the capital,",
+    "The name of the capital of {} is",
+    "On a map of {}, the star marks the city of",
+    "Ambassadors to {} live in its capital,",
+    "Question: What is the capital city of {}? Answer:",
+    # the last quarter is held out: never trained on, for any country
     "The seat of government of {} is the city of",
     "The government of {} sits in its capital,",
     "If you visit the capital of {}, you are in",
@@ -107,7 +114,7 @@ def forgotten_countries(countries: Sequence[Country]) -> tuple[Country, ...]:
 
 
 def build_forget_set() -> list[Line]:
-    """Return the capitals of 75 countries in six wordings each."""
+    """Return the capitals of 75 countries in twelve wordings each."""
     return [
         line
         for country in forgotten_countries(load_countries())

@@ -1,0 +1,98 @@
+"""The base model's folder: read once, checked, and opened for work."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from verify.artefact.files import ModelFiles, read_regular, read_weights, walk
+from verify.artefact.tensors import as_torch
+from verify.behaviour.loading import Language, empty_model, fill, load
+from verify.circuits import describe
+from verify.circuits.families import Family
+from verify.errors import ArtefactError, UsageError
+
+_PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A base model on disk: its folder, weight files as parsed, all other files by name, and its stored dtype."""
+
+    folder: Path
+    weights: ModelFiles
+    others: dict[str, bytes]
+    stored: torch.dtype
+
+    def digests(self) -> dict[str, str]:
+        """Return the sha256 of every file by name."""
+        found = {name: file.sha256 for name, file in self.weights.files.items()}
+        found |= {name: hashlib.sha256(data).hexdigest() for name, data in self.others.items()}
+        return dict(sorted(found.items()))
+
+    def language(self) -> Language:
+        """Build the model in float32."""
+        tensors = {
+            name: as_torch(file, name) for file in self.weights.files.values() for name in file.tensors
+        }
+        return load(self.others, tensors)
+
+
+def open_base(folder: Path) -> Base:
+    """Read and check a base model's folder.
+
+    Raises `UsageError` ME210 (no folder, no safetensors, a pickle checkpoint, unreadable or mixed weights).
+    """
+    if not folder.is_dir():
+        raise _refused("the base model's folder does not exist", str(folder))
+    names = walk(folder)
+    if not any(name.endswith(".safetensors") for name in names):
+        pickles = [name for name in names if name.endswith(_PICKLES)]
+        if pickles:
+            raise _refused("the checkpoint is a pickle, which can run code when it is loaded", pickles[0])
+        raise _refused("the folder holds no safetensors file", f"{len(names)} files in {folder}")
+    try:
+        weights = read_weights(folder)
+        others = {name: read_regular(name, root=folder) for name in names if name not in weights.files}
+    except ArtefactError as error:
+        raise _refused(error.message, error.found or str(folder)) from error
+    dtypes = {view.dtype for file in weights.files.values() for view in file.tensors.values()}
+    stored = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+    if len(dtypes) != 1 or not dtypes <= stored.keys():
+        raise _refused("weights must have one dtype: BF16, F16 or F32", ", ".join(sorted(dtypes)))
+    return Base(folder, weights, others, stored[dtypes.pop()])
+
+
+def open_language(base: Base) -> tuple[Language, Family]:
+    """Build the model and describe its family; raises `UsageError` for an unsupported architecture."""
+    try:
+        language = base.language()
+    except ArtefactError as error:
+        raise _refused(error.message, error.found) from error
+    return language, describe(language.model)
+
+
+def working_copy(language: Language, stored: torch.dtype) -> Any:
+    """Return a trainable copy: bfloat16 where the weights are and the processor multiplies it natively, else float32."""
+    model = empty_model(language.model.config)
+    fill(model, language.model.state_dict())
+    return model.to(working_dtype(stored))
+
+
+def working_dtype(stored: torch.dtype) -> torch.dtype:
+    """Return bfloat16 for bfloat16 weights on a processor with matrix units for it, else float32."""
+    native = torch.cpu._is_amx_tile_supported() if hasattr(torch.cpu, "_is_amx_tile_supported") else False  # noqa: SLF001
+    return stored if stored == torch.bfloat16 and native else torch.float32
+
+
+def _refused(what: str, found: str) -> UsageError:
+    error = UsageError(
+        what,
+        expected="a folder with config.json, a tokenizer, and weights in safetensors (one file, or shards and an index)",
+        found=found,
+        remedy="convert the checkpoint with `save_pretrained(folder, safe_serialization=True)` and give that folder",
+    )
+    error.id = "ME210"
+    return error

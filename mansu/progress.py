@@ -1,0 +1,38 @@
+"""Progress on stderr: one bar a step, with a time estimate."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[[int], None]
+"""Called with the number of items just finished."""
+
+
+class Steps:
+    """Shows the steps of a run, one after the other."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def step(self, title: str, total: int | None = None) -> Iterator[Advance]:
+        """Show one step; the caller advances it. Without a total the bar only shows that work goes on."""
+        with Progress(
+            TextColumn("{task.description:<38}"),
+            BarColumn(bar_width=16),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+        ) as progress:
+            task = progress.add_task(title, total=total)
+            yield lambda n=1: progress.advance(task, n)
+            if total is not None:
+                progress.update(task, completed=total)
+
+    def say(self, text: str) -> None:
+        """Print one line of explanation."""
+        self._console.print(text, highlight=False, markup=False)

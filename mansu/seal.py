@@ -1,0 +1,207 @@
+"""Sealing: the edited model, the ledger, the probes and the signed manifest, all or nothing."""
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from cryptography.hazmat.primitives.asymmetric import ec
+from torch import Tensor
+
+import mansu
+from mansu.base import Base
+from mansu.config import Config
+from mansu.request import Request
+from mansu.solve import Edit
+from verify.artefact import LedgerEntry, overwrite, read_weights, walk, write_atomic
+from verify.artefact import seal as seal_statement
+from verify.artefact.ledger import write as write_ledger
+from verify.artefact.tensors import as_torch
+from verify.behaviour.loading import Language, load
+from verify.behaviour.probes import Probes, dump
+from verify.contract.manifest import (
+    PREDICATE_TYPE,
+    STATEMENT_TYPE,
+    CircuitClaim,
+    Claim,
+    Digest,
+    Engine,
+    Mask,
+    Method,
+    Predicate,
+    Profile,
+    Statement,
+    Subject,
+    TensorMask,
+)
+from verify.contract.manifest import Base as BaseClaim
+from verify.contract.manifest import Request as RequestClaim
+from verify.contract.schema import FileDigest
+from verify.errors import UsageError
+
+MODEL, LEDGER, PROBES, MANIFEST = "model", "ledger.safetensors", "probes", "m.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the manifest says beyond the bytes: the request, the configuration and the circuit."""
+
+    request: Request
+    config: Config
+    method: str
+    circuit: CircuitClaim
+
+
+@contextmanager
+def staging(out: Path) -> Iterator[Path]:
+    """Give a folder beside `out` to write in, and rename it to `out` on success; on any failure nothing is left.
+
+    Raises `UsageError` ME220 if `out` exists or its parent cannot be written.
+    """
+    refuse_existing(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    except OSError as error:
+        raise _not_written(out, error) from error
+    try:
+        yield folder
+        folder.chmod(0o755)
+        folder.rename(out)
+    except OSError as error:
+        raise _not_written(out, error) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise `UsageError` ME220 if `out` exists: a certificate is never overwritten."""
+    if out.exists():
+        error = UsageError(
+            "the output folder exists",
+            expected="a new folder",
+            found=str(out),
+            remedy="give another --out, or remove the folder first",
+        )
+        error.id = "ME220"
+        raise error
+
+
+def write_model(folder: Path, base: Base, edit: Edit) -> None:
+    """Write the base's files byte for byte, with the masked values overwritten in place."""
+    for name, data in base.others.items():
+        _write(folder / name, data)
+    for name, file in base.weights.files.items():
+        data = bytearray(file.data)
+        for tensor, indices, values in _tensor_edits(edit):
+            if tensor in file.tensors:
+                overwrite(data, file, tensor, indices, values.to(base.stored))
+        _write(folder / name, data)
+
+
+def seal(
+    folder: Path,
+    base: Base,
+    edit: Edit,
+    probes: Probes,
+    evidence: Evidence,
+    private_key: ec.EllipticCurvePrivateKey,
+    measure: Callable[[Language], tuple[Claim, ...]],
+) -> Statement:
+    """Write a certificate into `folder`: model, ledger, probes, manifest.
+
+    `measure` is called on the model as loaded again from the written files, and returns the claims.
+    """
+    write_model(folder / MODEL, base, edit)
+    entries = {
+        f"{layer}.weight": LedgerEntry(indices, edit.base[layer].to(base.stored))
+        for layer, indices in edit.indices.items()
+    }
+    ledger = write_ledger(entries)
+    _write(folder / LEDGER, ledger)
+    for name, data in dump(probes).items():
+        _write(folder / PROBES / name, data)
+    claims = measure(reload(folder / MODEL, base))
+    statement = Statement(
+        _type=STATEMENT_TYPE,
+        predicateType=PREDICATE_TYPE,
+        subject=tuple(
+            Subject(name=name, digest=Digest(sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest()))
+            for name in walk(folder)
+        ),
+        predicate=_predicate(base, edit, hashlib.sha256(ledger).hexdigest(), evidence, claims),
+    )
+    _write(folder / MANIFEST, seal_statement(statement, private_key))
+    return statement
+
+
+def reload(folder: Path, base: Base) -> Language:
+    """Load the written model anew, so that claims are about the files and not about memory."""
+    weights = read_weights(folder)
+    tensors = {name: as_torch(file, name) for file in weights.files.values() for name in file.tensors}
+    return load(base.others, tensors)
+
+
+def _tensor_edits(edit: Edit) -> Iterator[tuple[str, Tensor, Tensor]]:
+    for layer, indices in edit.indices.items():
+        yield f"{layer}.weight", indices, edit.values[layer]
+
+
+def _predicate(base: Base, edit: Edit, ledger: str, evidence: Evidence, claims: tuple[Claim, ...]) -> Predicate:
+    views = base.weights.tensors()
+    counts = {f"{layer}.weight": int(index.numel()) for layer, index in sorted(edit.indices.items())}
+    request = evidence.request
+    return Predicate(
+        engine=Engine(name="mansu", version=mansu.__version__),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        request=RequestClaim(
+            forget_sha256=request.forget_sha256,
+            retain_sha256=request.retain_sha256,
+            forget_lines=request.forget_lines,
+            retain_lines=request.retain_lines,
+        ),
+        base=BaseClaim(files=tuple(FileDigest(name=name, sha256=sha) for name, sha in base.digests().items())),
+        method=Method(name=evidence.method, settings=evidence.config.settings()),
+        mask=Mask(
+            tensors=tuple(TensorMask(tensor=t, masked=n, total=views[t].count) for t, n in counts.items()),
+            masked=sum(counts.values()),
+            parameters=sum(view.count for view in views.values()),
+            ledger_sha256=ledger,
+        ),
+        profiles=(Profile(), Profile(double_quant=True)),
+        circuit=evidence.circuit,
+        claims=claims,
+    )
+
+
+def changed_values(base: Mapping[str, Tensor], edited: Mapping[str, Tensor]) -> Edit:
+    """Return the difference of two models (layer name → weight, stored dtype) as an edit, for dense baselines."""
+    indices, before, after = {}, {}, {}
+    for layer, weight in base.items():
+        moved = (weight != edited[layer]).reshape(-1).nonzero().reshape(-1)
+        if moved.numel():
+            indices[layer] = moved
+            before[layer] = weight.reshape(-1)[moved].float()
+            after[layer] = edited[layer].reshape(-1)[moved].float()
+    return Edit(indices, before, after, fisher_cost=float(torch.nan))
+
+
+def _write(path: Path, data: bytes | bytearray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, data)
+
+
+def _not_written(out: Path, error: OSError) -> UsageError:
+    refused = UsageError(
+        "the certificate could not be written",
+        expected=f"room and permission to write {out}",
+        found=error.strerror or str(error),
+        remedy="free some space or choose another --out; nothing was left behind",
+    )
+    refused.id = "ME220"
+    return refused

@@ -1,0 +1,314 @@
+"""One call: request → circuit → mask → retain → solve → seal. Each step is a module with its own result object."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+from cryptography.hazmat.primitives.asymmetric import ec
+from torch import nn
+from torch.nn import functional
+
+from mansu import seal
+from mansu.base import Base, open_base, open_language, working_copy
+from mansu.claims import measure_claims
+from mansu.config import Config
+from mansu.examples import (
+    Prompts,
+    Texts,
+    answer_accuracy,
+    cut_texts,
+    last_log_probabilities,
+    sample_texts,
+    text_log_probabilities,
+    tokenize,
+)
+from mansu.mask import Mask, circuit_regions, select
+from mansu.objective import Objective, Retained, Sizes, Weights, last_logits, retain_losses
+from mansu.probes import Pools, all_pools, held_out_probes, training_pairs
+from mansu.progress import Steps
+from mansu.request import Fact, Request, read_request, require_tokens
+from mansu.retain import fisher, gradients, null_space
+from mansu.solve import Bounds, Edit, Schedule, solve
+from verify.behaviour.loading import Language, nf4_linears
+from verify.circuits import FaithfulCircuit, attribute, describe, smallest_faithful
+from verify.contract.manifest import CircuitClaim
+from verify.errors import UsageError
+
+METHOD = "circuit-restricted masked training with progressive snapping to NF4 levels"
+_SALIENCY_BATCH = 30
+_FISHER_SIZES = Sizes(forget=40, retain=8, text=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The request as tokens, with the base's own predictions on what is retained."""
+
+    request: Request
+    pools: Pools
+    forget: Prompts
+    forget_held_out: Prompts
+    retained: Retained
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an unlearning run came to; accuracies are on held-out wordings, as the engine measures them."""
+
+    out: Path
+    changed: int
+    parameters: int
+    forget_accuracy: float
+    forget_accuracy_nf4: float
+    target: float
+
+    @property
+    def target_met(self) -> bool:
+        """Whether the forget target is met in full precision and after NF4."""
+        return max(self.forget_accuracy, self.forget_accuracy_nf4) <= self.target
+
+
+def unlearn(
+    base_folder: Path,
+    forget: Path,
+    retain: Path,
+    private_key: ec.EllipticCurvePrivateKey,
+    out: Path,
+    config: Config,
+    *,
+    steps: Steps,
+) -> Outcome:
+    """Run the whole pipeline and write the certificate to `out`.
+
+    Raises `UsageError`: ME201 to ME204 for the sets, ME210 for the model's folder, ME211 when the model does not know
+    the forget set, ME220 when `out` cannot be written. Nothing is left behind on any error.
+    """
+    seal.refuse_existing(out)
+    request = read_request(forget, retain, seed=config.seed)
+    base = open_base(base_folder)
+    language, _ = open_language(base)
+    require_tokens(language.tokenizer, request)
+    data = prepare(language, base, request, config, steps=steps)
+    circuit = find_circuit(language, data, config, steps=steps)
+    with seal.staging(out) as folder:
+        model = working_copy(language, base.stored)
+        edit = edit_circuit(model, base, data, circuit, config, steps=steps)
+        accuracy = answer_accuracy(model, data.forget_held_out)
+        accuracy_nf4 = _accuracy_after_nf4(model, data.forget_held_out)
+        del model
+        probes = held_out_probes(
+            request,
+            language.tokenizer,
+            forget_pairs=config.forget_pairs,
+            retain_pairs=config.retain_pairs,
+            seed=config.seed,
+        )
+        evidence = seal.Evidence(request, config, METHOD, _claim(circuit))
+        seal.seal(
+            folder,
+            base,
+            edit,
+            probes,
+            evidence,
+            private_key,
+            lambda edited: measure_claims(language, edited, base.stored, probes, steps=steps),
+        )
+    parameters = sum(view.count for view in base.weights.tensors().values())
+    return Outcome(out, edit.size, parameters, accuracy, accuracy_nf4, config.forget_target)
+
+
+def prepare(language: Language, base: Base, request: Request, config: Config, *, steps: Steps) -> Data:
+    """Tokenize the request, sample texts from the base, and record its predictions on what is retained.
+
+    Raises `UsageError` ME211 when the model does not know the forget set.
+    """
+    pool_of = all_pools(request)
+    model = working_copy(language, base.stored)
+    forget = _prompts(language.tokenizer, request.forget.train, pool_of)
+    held_out = request.forget.held_out_wordings or request.forget.held_out_facts
+    forget_held_out = _prompts(language.tokenizer, held_out, pool_of)
+    known = answer_accuracy(model, forget)
+    if known < config.forget_known:
+        error = UsageError(
+            "the model does not know the forget set: there is nothing to forget",
+            expected=f"at least {config.forget_known:.0%} of its answers right",
+            found=f"{known:.1%} right",
+            remedy="check the prompts and answers, or leave this model as it is; nothing was written",
+        )
+        error.id = "ME211"
+        raise error
+    retain = _prompts(language.tokenizer, request.retain.train, pool_of)
+    with steps.step("Sampling texts from the base", 1) as advance:
+        texts = sample_texts(
+            model, language.tokenizer, count=config.sampled_texts, length=config.text_length, seed=config.seed
+        )
+        advance(1)
+    prose = cut_texts(language.tokenizer, request.prose, length=config.text_length)
+    texts = Texts(torch.cat([texts.ids, prose.ids])) if prose else texts
+    with steps.step("The base's predictions to retain", 2) as advance:
+        prompt_reference = last_log_probabilities(model, retain)
+        advance(1)
+        text_reference = text_log_probabilities(model, texts)
+        advance(1)
+    retained = Retained(retain, prompt_reference, texts, text_reference)
+    return Data(request, pool_of, forget, forget_held_out, retained)
+
+
+def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps) -> FaithfulCircuit:
+    """Attribute the forget set to edges, and search the smallest circuit faithful on other pairs of it."""
+    wanted = config.attribution_pairs + config.circuit_pairs
+    pairs = training_pairs(
+        data.request.forget.train, data.pools, language.tokenizer, count=wanted, seed=config.seed
+    )
+    if len(pairs) < 2:
+        error = UsageError(
+            "the forget set has no pairs to attribute: no two prompts of one wording and token length",
+            expected='facts that differ in their subject only, or a "corrupt" prompt on each line',
+            found=f"{len(data.request.forget.train)} prompts to train on, {len(pairs)} pairs",
+            remedy='give each line a "corrupt" prompt of the same length in tokens',
+        )
+        error.id = "ME212"
+        raise error
+    cut = len(pairs) * config.attribution_pairs // wanted or 1
+    with steps.step("Attributing edges (EAP-IG)", cut) as advance:
+        seen = 0
+
+        def count(done: int, _: int) -> None:
+            nonlocal seen
+            advance(done - seen)
+            seen = done
+
+        scores = attribute(language.model, pairs[:cut], progress=count)
+    with steps.step("Searching the smallest faithful circuit", 12) as advance:
+        return smallest_faithful(
+            language.model,
+            scores,
+            pairs[cut:],
+            target=config.circuit_faithfulness,
+            progress=lambda _done, _total: advance(1),
+        )
+
+
+def edit_circuit(
+    model: Any, base: Base, data: Data, circuit: FaithfulCircuit, config: Config, *, steps: Steps
+) -> Edit:
+    """Choose the mask within the circuit and solve for it, in place in `model` (which starts as the base)."""
+    layers = nf4_linears(model)
+    family = describe(model)
+    first_read_out = family.graph.layers - round(config.read_out_share * family.graph.layers)
+    regions = circuit_regions(family, circuit.circuit, layers, below_layer=first_read_out)
+    inside = {name: layers[name] for name in regions}
+    rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
+    weights = Weights(config.retain_weight, config.prompt_divergence_weight, config.text_divergence_weight)
+    objective = Objective(data.forget, data.retained, weights, Sizes(), rng)
+    for layer in inside.values():
+        layer.weight.requires_grad_(requires_grad=True)
+    with steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance:
+        bound = fisher(model, inside, retain_losses(objective, model, config.fisher_batches), progress=advance)
+    saliency = _forget_gradient(model, inside, data.forget, steps)
+    for layer in inside.values():
+        layer.weight.requires_grad_(requires_grad=False)
+    with steps.step("Null space of the retain activations", len(inside)) as advance:
+        space = null_space(
+            model,
+            inside,
+            data.retained.prompts,
+            [data.retained.texts],
+            energy=config.null_space_energy,
+            progress=advance,
+        )
+    parameters = sum(view.count for view in base.weights.tensors().values())
+    size = int(config.mask_share * parameters)
+    mask = select(inside, base.stored, regions, saliency, bound, space, size=size, parameters=parameters)
+    del saliency
+    return _solve(model, base, mask, objective, bound, space, data, config, steps)
+
+
+def _solve(  # noqa: PLR0913
+    model: Any,
+    base: Base,
+    mask: Mask,
+    objective: Objective,
+    bound: Any,
+    space: Any,
+    data: Data,
+    config: Config,
+    steps: Steps,
+) -> Edit:
+    schedule = Schedule(
+        steps=config.steps,
+        steps_between=config.steps_between,
+        learning_rate=config.learning_rate,
+        snaps=config.snaps,
+    )
+    total = config.steps + config.steps_between * (len(config.snaps) - 1)
+    with steps.step("Training and snapping to NF4 levels", total) as advance:
+
+        def report(current: Any, free: int, changed: int) -> None:
+            full, nf4 = answer_accuracy(current, data.forget), _accuracy_after_nf4(current, data.forget)
+            steps.say(
+                f"  snapped: {changed:,} of {mask.size:,} masked parameters moved, {free:,} still free; "
+                f"training facts known {full:.3f}, after NF4 {nf4:.3f}"
+            )
+
+        return solve(
+            model,
+            nf4_linears(model),
+            base.stored,
+            mask,
+            objective,
+            bound,
+            space,
+            schedule=schedule,
+            bounds=Bounds(fisher_budget=config.fisher_budget),
+            after_snap=report,
+            progress=advance,
+        )
+
+
+def _forget_gradient(
+    model: Any, layers: Mapping[str, nn.Linear], forget: Prompts, steps: Steps
+) -> dict[str, torch.Tensor]:
+    """Sum the gradient of the forget set's cross-entropy over all of it, float32 by layer name."""
+    total = {name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in layers.items()}
+    starts = range(0, len(forget), _SALIENCY_BATCH)
+    with steps.step("Forget gradient within the circuit", len(starts)) as advance:
+        for start in starts:
+            batch = forget.batch(range(start, min(start + _SALIENCY_BATCH, len(forget))))
+            loss = functional.cross_entropy(last_logits(model, batch), batch.answers)
+            for name, gradient in gradients(loss, layers).items():
+                total[name] += gradient.float()
+            advance(1)
+    return total
+
+
+@torch.no_grad()
+def _accuracy_after_nf4(model: Any, prompts: Prompts) -> float:
+    """Return the accuracy under bitsandbytes' NF4; the weights are put back as they were."""
+    kept: dict[str, torch.Tensor] = {}
+    layers = nf4_linears(model)
+    for name, layer in layers.items():
+        kept[name] = layer.weight.data.clone()
+        layer.weight.data.copy_(dequantize_4bit(*quantize_4bit(layer.weight.data.contiguous(), quant_type="nf4")))
+    try:
+        return answer_accuracy(model, prompts)
+    finally:
+        for name, layer in layers.items():
+            layer.weight.data.copy_(kept[name])
+
+
+def _prompts(tokenizer: Any, facts: Sequence[Fact], pool_of: Pools) -> Prompts:
+    return tokenize(tokenizer, facts, [pool_of[fact.group, fact.fact, fact.wording] for fact in facts])
+
+
+def _claim(circuit: FaithfulCircuit) -> CircuitClaim:
+    return CircuitClaim(
+        edges=circuit.circuit.size,
+        edges_total=int(circuit.circuit.graph.real.sum()),
+        faithfulness=circuit.faithfulness,
+        target=circuit.target,
+        reached=circuit.reached,
+    )
