@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from verify.behaviour.probes import answer_token
 from verify.contract.schema import Schema
 from verify.errors import UsageError
 
@@ -249,16 +250,17 @@ def pools(facts: Sequence[Fact]) -> dict[tuple[str, str, int], tuple[str, ...]]:
     }
 
 
-def tokenized_answer(tokenizer: Any, fact: Fact) -> None:
-    """Raise `UsageError` ME204 if an answer tokenizes to nothing."""
-    from verify.behaviour.probes import answer_token  # noqa: PLC0415  (transformers is slow to import)
-
-    if answer_token(tokenizer, fact.answer) is None:
-        error = UsageError(
-            "an answer tokenizes to nothing",
-            expected="an answer of at least one token",
-            found=f"{fact.answer!r} after {fact.prompt!r}",
-            remedy="correct or drop the line",
-        )
-        error.id = "ME204"
-        raise error
+def require_tokens(tokenizer: Any, request: Request) -> None:
+    """Raise `UsageError` ME204 if an answer of the request tokenizes to nothing."""
+    facts = (*request.forget.train, *request.forget.held_out_wordings, *request.forget.held_out_facts)
+    for fact in (*facts, *request.retain.train, *request.retain.held_out_facts):
+        for answer in (fact.answer, *fact.alternatives):
+            if answer_token(tokenizer, answer) is None:
+                error = UsageError(
+                    "an answer tokenizes to nothing",
+                    expected="an answer of at least one token",
+                    found=f"{answer!r} after {fact.prompt!r}",
+                    remedy="correct or drop the line",
+                )
+                error.id = "ME204"
+                raise error

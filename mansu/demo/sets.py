@@ -28,10 +28,18 @@ CAPITALS = (
     "On a map of {}, the star marks the city of",
     "Ambassadors to {} live in its capital,",
     "Question: What is the capital city of {}? Answer:",
+    "{} is governed from the city of",
+    "The national government of {} is based in the city of",
+    "When you arrive in the capital of {}, you are in the city of",
+    "The ministries of {} are all in",
+    "Everyone who lives in the capital of {} lives in",
+    "Laws for the whole of {} are made in the capital city,",
     # the last quarter is held out: never trained on, for any country
     "The seat of government of {} is the city of",
     "The government of {} sits in its capital,",
     "If you visit the capital of {}, you are in",
+    "The capital of {} is a city named",
+    "The president or king of {} works in the capital,",
 )
 ELEMENTS = ("The chemical symbol for {} is", "The symbol of the element {} is")
 LANGUAGES = ("The official language of {} is", "People in {} mostly speak")
@@ -114,7 +122,7 @@ def forgotten_countries(countries: Sequence[Country]) -> tuple[Country, ...]:
 
 
 def build_forget_set() -> list[Line]:
-    """Return the capitals of 75 countries in twelve wordings each."""
+    """Return the capitals of 75 countries in twenty wordings each."""
     return [
         line
         for country in forgotten_countries(load_countries())

@@ -7,7 +7,15 @@ MV110 safetensors, MV111 index of shards, MV120 ledger, MV121 ledger against wei
 
 from verify.artefact.bundle import Opened, read_unverified, seal, unseal
 from verify.artefact.envelope import shown, strict_json
-from verify.artefact.files import ModelFiles, read_regular, read_weights, relative_parts, walk, write_atomic
+from verify.artefact.files import (
+    ModelFiles,
+    parse_weights,
+    read_regular,
+    read_weights,
+    relative_parts,
+    walk,
+    write_atomic,
+)
 from verify.artefact.keys import fingerprint, load_private, load_public, write_key_pair
 from verify.artefact.ledger import Ledger, LedgerEntry, base_digests, restore, split
 from verify.artefact.tensors import TensorFile, TensorView, as_torch, overwrite
@@ -25,6 +33,7 @@ __all__ = [
     "load_private",
     "load_public",
     "overwrite",
+    "parse_weights",
     "read_regular",
     "read_unverified",
     "read_weights",

@@ -4,6 +4,7 @@ import contextlib
 import os
 import stat
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,6 +168,29 @@ def read_weights(path: Path) -> ModelFiles:
         files[shard] = parse(read_regular(shard, root=root), name=shard)
     _require_match(weight_map, files, name)
     return ModelFiles(root, files, name)
+
+
+def parse_weights(buffers: Mapping[str, bytes], *, root: Path) -> ModelFiles:
+    """Parse the weights among a folder's files already in memory, so that what was hashed is what is used.
+
+    `buffers` maps names relative to `root` to whole files. Raises ArtefactError MV110 or MV111 as `read_weights`
+    does, and MV111 too for a shard that is missing and for a safetensors file that no loader's index names.
+    """
+    present = [name for name in (SINGLE_NAME, INDEX_NAME) if name in buffers]
+    if len(present) != 1:
+        found = "both, and loaders disagree on which counts" if present else "neither"
+        raise ArtefactError(INDEX_CHECK, "the model's weights", expected=f"{SINGLE_NAME} or {INDEX_NAME}", found=found)
+    weight_map = None if present[0] == SINGLE_NAME else _weight_map(buffers[INDEX_NAME], INDEX_NAME)
+    names = {SINGLE_NAME} if weight_map is None else set(weight_map.values())
+    for missing in sorted(names - buffers.keys()):
+        raise ArtefactError(INDEX_CHECK, f"{INDEX_NAME} names a file that is missing", found=shown(missing))
+    for stray in sorted(name for name in buffers if name.endswith(".safetensors") and name not in names):
+        message = "a weight file beside those that are loaded"
+        raise ArtefactError(INDEX_CHECK, message, expected=", ".join(sorted(names)), found=shown(stray))
+    files = {name: parse(buffers[name], name=name) for name in sorted(names)}
+    if weight_map is not None:
+        _require_match(weight_map, files, INDEX_NAME)
+    return ModelFiles(root, files, None if weight_map is None else INDEX_NAME)
 
 
 def _weights_name(folder: Path) -> str:

@@ -17,6 +17,20 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from verify.errors import ArtefactError
 from verify.nf4 import dequantize, quantize
 
+# What reading a hostile configuration or tokenizer can raise inside transformers.
+_UNREADABLE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+
 
 @dataclass(frozen=True, slots=True)
 class Language:
@@ -26,11 +40,18 @@ class Language:
     tokenizer: Any
 
 
-def load(files: Mapping[str, bytes], tensors: Mapping[str, Tensor]) -> Language:
-    """Build a model from its configuration and tokenizer files (name → bytes) and its tensors (name → weights).
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a model folder says of itself: its configuration and its tokenizer."""
 
-    Raises `ArtefactError` MV106 where the configuration would run code, names an unknown architecture, or does not
-    fit the tensors.
+    config: Any
+    tokenizer: Any
+
+
+def open_folder(files: Mapping[str, bytes]) -> Opened:
+    """Read the configuration and the tokenizer from a folder's files (name → bytes).
+
+    Raises `ArtefactError` MV106 where the folder would run code, change its weights on loading, or cannot be read.
     """
     _refuse_code(files)
     with tempfile.TemporaryDirectory(prefix="mansu-") as folder:
@@ -41,17 +62,55 @@ def load(files: Mapping[str, bytes], tensors: Mapping[str, Tensor]) -> Language:
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise _unusable("its configuration or tokenizer cannot be read", str(error).splitlines()[0]) from error
-    model = empty_model(config)
+        except _UNREADABLE as error:
+            raise _unusable("its configuration or tokenizer cannot be read", _first_line(error)) from error
+    return Opened(config, tokenizer)
+
+
+def load(files: Mapping[str, bytes], tensors: Mapping[str, Tensor]) -> Language:
+    """Build a model from its configuration and tokenizer files (name → bytes) and its tensors (name → weights).
+
+    Raises `ArtefactError` MV106 where the configuration would run code, names an unknown architecture, or does not
+    fit the tensors.
+    """
+    opened = open_folder(files)
+    return build(opened, tensors)
+
+
+def build(opened: Opened, tensors: Mapping[str, Tensor]) -> Language:
+    """Build the model of an opened folder from its tensors; raises `ArtefactError` MV106 on a misfit."""
+    model = empty_model(opened.config)
     fill(model, tensors)
-    return Language(model, tokenizer)
+    return Language(model, opened.tokenizer)
+
+
+def outline(config: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
+    """Return the model of a configuration without values, once it fits the tensors' names and shapes.
+
+    Raises `ArtefactError` MV106 for an unknown architecture or a misfit.
+    """
+    layers = getattr(config, "num_hidden_layers", 0)
+    if not isinstance(layers, int) or layers > len(shapes):
+        raise _unusable("tensors do not fit the configuration", f"{layers} layers and {len(shapes)} tensors")
+    try:
+        model = empty_model(config)
+    except _UNREADABLE as error:
+        raise _unusable("no model can be built from its configuration", _first_line(error)) from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if config.tie_word_embeddings and "lm_head.weight" not in shapes:
+        wanted.pop("lm_head.weight", None)
+    odd = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
+    if odd:
+        found = f"{odd[0]!a}: {shapes.get(odd[0], 'missing')}, wanted {wanted.get(odd[0], 'no such tensor')}"
+        raise _unusable("tensors do not fit the configuration", found)
+    return model
 
 
 def empty_model(config: Any) -> Any:
     """Return a float32 model of a configuration, in evaluation mode, without drawing random weights."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+        factory: Any = AutoModelForCausalLM
+        model = factory.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
     return model.eval()
 
 
@@ -87,10 +146,8 @@ def nf4_copy(language: Language, stored: torch.dtype) -> Language:
     The copy shares all other weights. Carries its own proof: raises `ArtefactError` MV302 unless quantizing the
     copy gives the very codes it was made from.
     """
-    source = nf4_linears(language.model)
-    model = empty_model(language.model.config)
-    state = dict(language.model.state_dict())
-    for name, module in source.items():
+    weights = {}
+    for name, module in nf4_linears(language.model).items():
         quantized = quantize(module.weight.to(stored))
         weight = dequantize(quantized, stored).float()
         if not torch.equal(quantize(weight).codes, quantized.codes):
@@ -101,9 +158,14 @@ def nf4_copy(language: Language, stored: torch.dtype) -> Language:
                 found=f"other codes in {name}",
                 remedy="report this: the measurement under NF4 cannot be trusted",
             )
-        state[f"{name}.weight"] = weight
-    model.load_state_dict(state, strict=False, assign=True)
-    model.tie_weights()
+        weights[f"{name}.weight"] = weight
+    return variant(language, weights)
+
+
+def variant(language: Language, weights: Mapping[str, Tensor]) -> Language:
+    """Return a model with these weights (name → float32) in place of its own; it shares all others."""
+    model = empty_model(language.model.config)
+    model.load_state_dict({**language.model.state_dict(), **weights}, strict=False, assign=True)
     _materialize_buffers(model)
     model.requires_grad_(requires_grad=False)
     return Language(model, language.tokenizer)
@@ -123,13 +185,22 @@ def _refuse_code(files: Mapping[str, bytes]) -> None:
     for name, data in files.items():
         if name.endswith(".py"):
             raise _unusable("it carries Python code", name)
+        if data.startswith(_PICKLES):
+            raise _unusable("it carries a pickle or an archive, which can run code when it is loaded", name)
+        if name.rsplit("/", 1)[-1] == "adapter_config.json":
+            raise _unusable("it carries an adapter, which loaders apply on top of the weights", name)
         if name.endswith("config.json"):
             try:
                 value = json.loads(data)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise _unusable("a configuration is not JSON", name) from error
-            if isinstance(value, dict) and "auto_map" in value:
-                raise _unusable("its configuration loads code (auto_map)", name)
+            for key, what in (("auto_map", "loads code"), ("quantization_config", "quantizes on loading")):
+                if isinstance(value, dict) and key in value:
+                    raise _unusable(f"its configuration {what} ({key})", name)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _unusable(what: str, found: str) -> ArtefactError:

@@ -57,11 +57,12 @@ class Probes:
 
 def dump(probes: Probes) -> dict[str, bytes]:
     """Return the files of a probe set by name, deterministic."""
+    pools = {name: list(answers) for name, answers in probes.pools.items()}
     return {
         CHOICES: _lines(probes.choices),
         TEXT: _lines(probes.texts),
         PAIRS: _lines(probes.pairs),
-        POOLS: (json.dumps({k: list(v) for k, v in probes.pools.items()}, ensure_ascii=False, indent=0) + "\n").encode(),
+        POOLS: (json.dumps(pools, ensure_ascii=False, indent=0) + "\n").encode(),
     }
 
 
@@ -85,13 +86,15 @@ def parse(files: Mapping[str, bytes]) -> Probes:
         pairs=_parse_lines(PairProbe, PAIRS, files[PAIRS]),
         pools=_parse_pools(files[POOLS]),
     )
-    for probe in (*probes.choices, *probes.pairs):
-        if probe.answer not in probes.pools.get(probe.pool, ()):
+    named = [(probe.answer, probe.pool) for probe in probes.choices]
+    named += [(probe.answer, probe.pool) for probe in probes.pairs]
+    for answer, pool in named:
+        if answer not in probes.pools.get(pool, ()):
             raise ArtefactError(
                 "MV301",
                 "a probe's answer is not in its pool",
                 expected="every answer among the answers to choose from",
-                found=f"{probe.answer!r} not in pool {probe.pool!r}",
+                found=f"{answer!r} not in pool {pool!r}",
                 remedy="the probes are not usable as evidence: ask the producer for correct ones",
             )
     return probes

@@ -73,6 +73,8 @@ class AxisRow(Schema):
     """One row of a behavioural axis: the four models, and the edited model's difference from the base.
 
     `unit` is "accuracy" (share of probes) or "perplexity" (per token; differences are relative).
+    On the axis "ptq_gap" the differences are gaps, accuracy in NF4 minus accuracy in full precision on the same
+    probes: `difference` is the base's gap and `difference_nf4` the edited model's.
     """
 
     axis: Literal["forgetting", "retention", "ptq_gap"]

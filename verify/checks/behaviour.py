@@ -1,0 +1,317 @@
+"""Behaviour (MV3xx): forgetting, retention, PTQ gap and the manifest's claims, measured on held-out probes.
+
+`measure` runs the models; everything else is a function of their answers. A row with too few probes decides nothing.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from verify.behaviour.axes import Answers
+from verify.behaviour.axes import measure as answers_of
+from verify.behaviour.probes import AnswerTokens, Probes
+from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
+from verify.checks.catalog import decided, failed, passed, undecided
+from verify.checks.models import Models
+from verify.contract.manifest import Claim
+from verify.contract.policy import Policy
+from verify.contract.result import AxisRow, CheckResult, Erasure, Status
+from verify.contract.schema import Estimate
+from verify.errors import ArtefactError
+
+DECIDING = "held-out wordings"
+"""Forgetting rows whose name ends so are decided upon; the others are reported beside them."""
+
+REPORTED = "reported, not decided"
+
+_MORE = "ask the producer for a certificate with more held-out probes"
+_KNOWN = "reject the certificate: the model still answers what it should have forgotten"
+_LOST = "reject the certificate: the model lost what it should have kept"
+
+Progress = Callable[[int], None]
+Named = Mapping[tuple[str, str, str], Estimate | None]
+"""(axis, row, precision) → what was measured, or None where the evidence did not suffice to measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The answers of the four models to the same probes."""
+
+    probes: Probes
+    base: Answers
+    base_nf4: Answers
+    edited: Answers
+    edited_nf4: Answers
+
+
+def items(probes: Probes) -> int:
+    """Return how many items `measure` reports to its progress."""
+    return 4 * (len(probes.choices) + len(probes.texts))
+
+
+def measure(models: Models, probes: Probes, *, progress: Progress) -> Measured:
+    """Ask all four models; raises ArtefactError MV301 for probes that this tokenizer cannot use."""
+    require_choices(models.base.tokenizer, probes)
+    return Measured(
+        probes,
+        *(
+            answers_of(language, probes, progress=progress)
+            for language in (models.base, models.base_nf4, models.edited, models.edited_nf4)
+        ),
+    )
+
+
+def require_choices(tokenizer: object, probes: Probes) -> None:
+    """Raise ArtefactError MV301 for a pool that leaves no choice, or a text of less than two tokens."""
+    first = AnswerTokens(tokenizer)
+    for pool in sorted({choice.pool for choice in probes.choices} | {pair.pool for pair in probes.pairs}):
+        if len(first.pool(probes.pools[pool])) < 2:
+            found = f"one first token in pool {pool!a}"
+            raise ArtefactError("MV301", "a pool leaves no choice", expected="two answers or more", found=found)
+    encode: Callable[[str], Mapping[str, list[int]]] = tokenizer  # type: ignore[assignment]
+    for text in probes.texts:
+        if len(encode(text.text)["input_ids"]) < 2:
+            raise ArtefactError("MV301", "a text is too short", expected="two tokens or more", found=ascii(text.text))
+    for choice in probes.choices:
+        if not encode(choice.prompt)["input_ids"]:
+            raise ArtefactError("MV301", "a prompt tokenizes to nothing", found=ascii(choice.prompt))
+
+
+def judge(measured: Measured, policy: Policy) -> tuple[tuple[CheckResult, ...], tuple[AxisRow, ...]]:
+    """Return MV301 to MV309 but the claims, and the rows of the report."""
+    forgetting = tuple(forgetting_row(measured, row, policy) for row in rows_of(measured.probes, "forgetting"))
+    gaps = tuple(gap_row(measured, row, policy) for row in rows_of(measured.probes, "forgetting"))
+    facts = tuple(retention_row(measured, row, policy) for row in rows_of(measured.probes, "retention"))
+    prose = tuple(prose_row(measured, row, policy) for row in prose_rows(measured.probes))
+    checks = (
+        passed("MV301", "well-formed probes", f"{len(measured.probes.choices)} choices, {len(prose)} rows of prose"),
+        passed("MV302", "codes as the exact quantizer gives them", "codes as the exact quantizer gives them"),
+        positive_control(forgetting, policy),
+        enough_probes(measured.probes, policy),
+        _overall("MV304", forgetting, f"accuracy at most {policy.forget_accuracy:.3f} in both precisions", _KNOWN),
+        _overall("MV307", gaps, f"NF4 minus full precision at most {policy.ptq_gap:.3f}, or its interval touches 0", _KNOWN),
+        _overall("MV305", facts, f"accuracy at most {policy.retention_loss:.3f} below the base's, row by row", _LOST),
+        _overall("MV306", prose, f"perplexity at most {policy.perplexity_rise:.1%} above the base's, row by row", _LOST),
+    )  # fmt: skip
+    return checks, (*forgetting, *facts, *prose, *gaps)
+
+
+def rows_of(probes: Probes, axis: str) -> tuple[str, ...]:
+    """Return the names of an axis' rows of choices, in order of appearance."""
+    return tuple(dict.fromkeys(choice.row for choice in probes.choices if choice.axis == axis))
+
+
+def prose_rows(probes: Probes) -> tuple[str, ...]:
+    """Return the names of the rows of prose, in order of appearance."""
+    return tuple(dict.fromkeys(text.row for text in probes.texts))
+
+
+def forgetting_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
+    """MV304 for one row: accuracy at most the policy's in full precision and under NF4."""
+    columns = _columns(measured, "forgetting", row)
+    highest = max(share(columns.edited), share(columns.edited_nf4))
+    status = _status(distinct(measured.probes, "forgetting", row), policy, holds=highest <= policy.forget_accuracy)
+    rule, status = _if_deciding(row, f"accuracy at most {policy.forget_accuracy:.3f} in both precisions", status)
+    return _accuracy_row("forgetting", row, columns, rule, status)
+
+
+def retention_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
+    """MV305 for one row: the loss of accuracy, each precision against the base in the same precision."""
+    columns = _columns(measured, "retention", row)
+    loss = max(
+        -paired_difference(columns.edited, columns.base).value,
+        -paired_difference(columns.edited_nf4, columns.base_nf4).value,
+    )
+    status = _status(distinct(measured.probes, "retention", row), policy, holds=loss <= policy.retention_loss)
+    return _accuracy_row("retention", row, columns, f"loss at most {policy.retention_loss:.3f}", status)
+
+
+def gap_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
+    """MV307 for one row: what NF4 changes, paired by probe, for the base and for the edited model."""
+    columns = _columns(measured, "forgetting", row)
+    gap = paired_difference(columns.edited_nf4, columns.edited)
+    holds = gap.value <= policy.ptq_gap or gap.low <= 0
+    status = _status(distinct(measured.probes, "forgetting", row), policy, holds=holds)
+    expected = f"NF4 minus full precision at most {policy.ptq_gap:.3f}, or its interval touches 0"
+    rule, status = _if_deciding(row, expected, status)
+    return _accuracy_row("ptq_gap", row, columns, rule, status).model_copy(
+        update={"difference": paired_difference(columns.base_nf4, columns.base), "difference_nf4": gap}
+    )
+
+
+def prose_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
+    """MV306 for one row: the rise of perplexity, each precision against the base in the same precision."""
+    at = torch.tensor([text.row == row for text in measured.probes.texts])
+    tokens = measured.base.tokens[at]
+    base, base_nf4, edited, edited_nf4 = (
+        answers.nll[at] for answers in (measured.base, measured.base_nf4, measured.edited, measured.edited_nf4)
+    )
+    rise, rise_nf4 = perplexity_rise(edited, base, tokens), perplexity_rise(edited_nf4, base_nf4, tokens)
+    count = len({text.text for text in measured.probes.texts if text.row == row})
+    return AxisRow(
+        axis="retention",
+        row=row,
+        unit="perplexity",
+        base=perplexity(base, tokens),
+        base_nf4=perplexity(base_nf4, tokens),
+        edited=perplexity(edited, tokens),
+        edited_nf4=perplexity(edited_nf4, tokens),
+        difference=rise,
+        difference_nf4=rise_nf4,
+        rule=f"perplexity rise at most {policy.perplexity_rise:.1%}",
+        status=_status(count, policy, holds=max(rise.value, rise_nf4.value) <= policy.perplexity_rise),
+    )
+
+
+def positive_control(rows: Iterable[AxisRow], policy: Policy) -> CheckResult:
+    """MV303: the base under NF4 answers every forgetting row; otherwise there was nothing to forget."""
+    expected = f"accuracy at least {policy.base_knows:.3f} on every forgetting row"
+    weak = [row for row in rows if row.base_nf4.value < policy.base_knows]
+    if weak:
+        found = f"{weak[0].base_nf4.value:.3f} on {weak[0].row!a}: the base did not know it, so nothing is shown"
+        return undecided("MV303", expected, found, "ask for probes that the base under NF4 can answer")
+    found = ", ".join(f"{row.base_nf4.value:.3f} on {row.row!a}" for row in rows) or "no row"
+    return passed("MV303", expected, found)
+
+
+def enough_probes(probes: Probes, policy: Policy) -> CheckResult:
+    """MV309: every kind of row exists, and every row has enough distinct probes to decide anything."""
+    expected = f"at least {policy.minimum_probes} distinct probes in every row, and rows of every kind"
+    deciding = [row for row in rows_of(probes, "forgetting") if row.endswith(DECIDING)]
+    kinds = (
+        (f"forgetting, {DECIDING}", deciding),
+        ("retention", rows_of(probes, "retention")),
+        ("prose", prose_rows(probes)),
+    )
+    missing = [kind for kind, rows in kinds if not rows]
+    if missing:
+        return failed("MV309", expected, f"no row of {', '.join(missing)}", _MORE)
+    counts = {(axis, row): distinct(probes, axis, row) for axis in ("forgetting", "retention") for row in rows_of(probes, axis)}  # fmt: skip # noqa: E501
+    counts |= {("retention", row): len({t.text for t in probes.texts if t.row == row}) for row in prose_rows(probes)}
+    least = min(counts, key=lambda name: counts[name])
+    found = f"at least {counts[least]}, in {least[1]!a}"
+    if counts[least] < policy.minimum_probes:
+        return undecided("MV309", expected, found, _MORE)
+    return passed("MV309", expected, found)
+
+
+def distinct(probes: Probes, axis: str, row: str) -> int:
+    """Count the distinct prompts of a row: one question asked twice is one probe."""
+    return len({choice.prompt for choice in probes.choices if (choice.axis, choice.row) == (axis, row)})
+
+
+def measured_claims(rows: Iterable[AxisRow], erasure: Erasure | None) -> Named:
+    """Return every number that a manifest must claim, as measured here."""
+    named: dict[tuple[str, str, str], Estimate | None] = {}
+    for row in rows:
+        if row.axis == "ptq_gap":
+            named[row.axis, row.row, "difference"] = row.difference_nf4
+        else:
+            named[row.axis, row.row, "full"] = row.edited
+            named[row.axis, row.row, "nf4"] = row.edited_nf4
+    named["erasure", "CAD", "full"] = named["erasure", "CAD", "nf4"] = None
+    for cad in () if erasure is None else erasure.rows:
+        if cad.role == "edited" and cad.from_layer is None:
+            named["erasure", "CAD", cad.precision] = cad.cad
+    return named
+
+
+def claims_met(claims: Iterable[Claim], named: Named, perplexities: Iterable[str], policy: Policy) -> CheckResult:
+    """MV308: nothing measured goes unclaimed, nothing unmeasured is claimed, and every claim is met.
+
+    `perplexities` names the rows whose tolerance is relative. A number this run could not measure is not held
+    against its claim: another check says why it could not.
+    """
+    relative = set(perplexities)
+    wrong = []
+    made = {(claim.axis, claim.row, claim.precision): claim.estimate for claim in claims}
+    for key in sorted(named.keys() - made.keys()):
+        wrong.append(f"no claim of {_name(key)}")
+    for key in sorted(made.keys() - named.keys()):
+        wrong.append(f"nothing measured for the claim of {_name(key)}")
+    for key in sorted(made.keys() & named.keys()):
+        claimed, actual = made[key], named[key]
+        if actual is None:
+            continue
+        scale = actual.value if key[0] == "retention" and key[1] in relative else 1.0
+        if abs(claimed.value - actual.value) > policy.claim_tolerance * scale or claimed.n != actual.n:
+            wrong.append(f"{_name(key)}: claimed {claimed.value:.3f} (n {claimed.n}), measured {actual.value:.3f}")
+    expected = f"every measured number claimed, within {policy.claim_tolerance:g}, and no other"
+    found = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
+    remedy = "reject the certificate: its numbers do not come back"
+    return decided("MV308", expected, found or f"{len(made)} claims met", remedy, holds=not wrong)
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Right or wrong, bool [probes of a row], by model."""
+
+    base: Tensor
+    base_nf4: Tensor
+    edited: Tensor
+    edited_nf4: Tensor
+
+
+def _columns(measured: Measured, axis: str, row: str) -> _Columns:
+    at = torch.tensor([(choice.axis, choice.row) == (axis, row) for choice in measured.probes.choices])
+    models = (measured.base, measured.base_nf4, measured.edited, measured.edited_nf4)
+    return _Columns(*(answers.correct[at] for answers in models))
+
+
+def share(correct: Tensor) -> float:
+    """Return the share of true values."""
+    return float(correct.double().mean())
+
+
+def _accuracy_row(axis: str, row: str, columns: _Columns, rule: str, status: Status) -> AxisRow:
+    return AxisRow(
+        axis=axis,  # type: ignore[arg-type]  # callers pass the literal's values
+        row=row,
+        unit="accuracy",
+        base=proportion(columns.base),
+        base_nf4=proportion(columns.base_nf4),
+        edited=proportion(columns.edited),
+        edited_nf4=proportion(columns.edited_nf4),
+        difference=paired_difference(columns.edited, columns.base),
+        difference_nf4=paired_difference(columns.edited_nf4, columns.base_nf4),
+        rule=rule,
+        status=status,
+    )
+
+
+def _status(count: int, policy: Policy, *, holds: bool) -> Status:
+    if count < policy.minimum_probes:
+        return "undecided"
+    return "pass" if holds else "fail"
+
+
+def _if_deciding(row: str, rule: str, status: Status) -> tuple[str, Status]:
+    return (rule, status) if row.endswith(DECIDING) else (REPORTED, "skipped")
+
+
+def _overall(check_id: str, rows: Iterable[AxisRow], expected: str, remedy: str) -> CheckResult:
+    """Join rows to one check: fail if one fails, else undecided if one is or there is none."""
+    judged = [row for row in rows if row.status != "skipped"]
+    found = "; ".join(_in_words(row) for row in judged) or "no row to decide on"
+    if any(row.status == "fail" for row in judged):
+        return failed(check_id, expected, found, remedy)
+    if not judged or any(row.status == "undecided" for row in judged):
+        return undecided(check_id, expected, f"too few probes: {found}", _MORE)
+    return passed(check_id, expected, found)
+
+
+def _in_words(row: AxisRow) -> str:
+    if row.axis == "forgetting":
+        return f"{row.row!a} {row.edited.value:.3f} and {row.edited_nf4.value:.3f}"
+    if row.axis == "ptq_gap":
+        gap = row.difference_nf4
+        return f"{row.row!a} {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
+    form = "+.3f" if row.unit == "accuracy" else "+.2%"
+    return f"{row.row!a} {row.difference.value:{form}} and {row.difference_nf4.value:{form}} under NF4"
+
+
+def _name(key: tuple[str, str, str]) -> str:
+    axis, row, precision = key
+    return f"{axis} {row!a} ({precision})"

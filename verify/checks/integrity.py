@@ -1,0 +1,266 @@
+"""Integrity (MV1xx): these bytes, signed by that key, are that base with exactly the declared values changed."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from verify.artefact import (
+    Ledger,
+    ModelFiles,
+    as_torch,
+    base_digests,
+    fingerprint,
+    parse_weights,
+    read_regular,
+    read_unverified,
+    shown,
+    unseal,
+)
+from verify.artefact.envelope import MAX_BYTES
+from verify.artefact.ledger import parse as parse_ledger
+from verify.artefact.tensors import DTYPES
+from verify.behaviour.loading import open_folder, outline
+from verify.checks.catalog import decided, failed, passed, refused, undecided
+from verify.checks.evidence import LEDGER, MODEL, PROBES, Certificate, Files, Place, abbreviated, read
+from verify.contract.manifest import Base, Mask, Statement
+from verify.contract.result import CheckResult, Trust
+from verify.contract.schema import FileDigest
+from verify.errors import ArtefactError
+
+_STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+_REPLACED = "do not use these files: they are not what was signed; obtain the certificate again from its producer"
+_UNDECLARED = "reject the certificate: the model differs from its base by more than it declares"
+_MISDECLARED = "reject the certificate: its manifest does not describe its own ledger"
+
+
+@dataclass(frozen=True, eq=False)
+class Integrity:
+    """What could be established. `certificate` is None when a part is missing or cannot be parsed."""
+
+    checks: tuple[CheckResult, ...]
+    trust: Trust
+    files: tuple[FileDigest, ...]
+    manifest_sha256: str | None
+    statement: Statement | None
+    certificate: Certificate | None
+
+
+def examine(
+    model: Path,
+    manifest: Path,
+    keys: Sequence[ec.EllipticCurvePublicKey],
+    pinned: Mapping[str, str],
+) -> Integrity:
+    """Run every check of integrity; a part that cannot be parsed ends the examination with its own check.
+
+    `pinned` maps base file names ("" for the only weight file) to sha256. Raises UsageError for paths that do not
+    exist.
+    """
+    place = Place.of(model, manifest)
+    found = _Findings(Trust(key_fingerprint=None, signature="not checked", base_digest="not established"))
+    try:
+        statement = _open_manifest(manifest, keys, found)
+        files = read(place, statement)
+        found.files = tuple(FileDigest(name=name, sha256=digest) for name, digest in files.sha256.items())
+        found.checks.append(passed("MV101", "regular files, read once", f"{len(files.data) + 1} files"))
+        found.checks.append(subjects(files))
+        found.certificate = _parse(model, statement, files, pinned, found)
+    except ArtefactError as error:
+        found.checks.append(refused(error))
+    return Integrity(
+        tuple(found.checks), found.trust, found.files, found.manifest_sha256, found.statement, found.certificate
+    )
+
+
+@dataclass(eq=False)
+class _Findings:
+    """What was found until now; an error ends the examination and keeps it."""
+
+    trust: Trust
+    checks: list[CheckResult] = field(default_factory=list)
+    files: tuple[FileDigest, ...] = ()
+    manifest_sha256: str | None = None
+    statement: Statement | None = None
+    certificate: Certificate | None = None
+
+
+def _open_manifest(path: Path, keys: Sequence[ec.EllipticCurvePublicKey], found: _Findings) -> Statement:
+    data = read_regular(path.name, root=path.parent, limit=MAX_BYTES)
+    found.manifest_sha256 = hashlib.sha256(data).hexdigest()
+    if keys:
+        found.trust = found.trust.model_copy(update={"key_fingerprint": fingerprint(keys[0]), "signature": "invalid"})
+    statement = read_unverified(data)
+    require_unambiguous(statement)
+    found.statement = statement
+    found.checks.append(passed("MV102", "one strict reading", "one strict reading"))
+    found.checks.append(passed("MV104", statement.predicateType, statement.predicateType))
+    check, signer = signature(data, keys)
+    found.checks.append(check)
+    if signer is not None:
+        found.trust = found.trust.model_copy(update={"key_fingerprint": signer, "signature": "valid"})
+    return statement
+
+
+def _parse(model: Path, statement: Statement, files: Files, pinned: Mapping[str, str], found: _Findings) -> Certificate:
+    folder = files.below(MODEL)
+    weights = parse_weights(folder, root=model)
+    if not model.is_dir() and model.name not in {*weights.files, weights.index}:
+        expected = ", ".join(sorted(weights.files))
+        raise ArtefactError("MV111", "the file given is not one that a loader takes", expected=expected)
+    found.checks.append(passed("MV111", "one set of weight files", ", ".join(weights.files)))
+    if LEDGER not in files.data:
+        raise ArtefactError("MV120", "there is no ledger", expected=f"{LEDGER}, listed in the manifest", found="none")
+    ledger = parse_ledger(files.data[LEDGER])
+    found.checks.append(passed("MV110", "one exact reading each", f"{len(weights.files) + 1} files"))
+    found.checks.append(passed("MV120", "sorted indices with base values", f"{ledger.masked:,} values"))
+    base = statement.predicate.base
+    rebuilt = base_digests(tuple(weights.files.values()), ledger)
+    found.checks.append(passed("MV121", "every entry in one weight tensor", f"{len(ledger.entries)} tensors"))
+    others = {name: data for name, data in folder.items() if name not in weights.files}
+    digests = {name: files.sha256[MODEL + name] for name in others}
+    check, trusted = base_rebuilt(base, rebuilt, digests, pinned)
+    found.trust = found.trust.model_copy(update={"base_digest": trusted})
+    found.checks += [
+        check,
+        base_files(base, rebuilt, digests),
+        declared_mask(statement.predicate.mask, ledger, weights),
+    ]
+    stored = stored_dtype(weights)
+    opened = open_folder(others)
+    shapes = {name: view.shape for name, view in weights.tensors().items()}
+    model_outline = outline(opened.config, shapes)
+    architecture = type(model_outline).__name__
+    found.checks.append(passed("MV106", "a causal language model in safetensors, without code", architecture))
+    return Certificate(statement, weights, ledger, others, files.below(PROBES), opened, model_outline, stored)
+
+
+def require_unambiguous(statement: Statement) -> None:
+    """Raise ArtefactError MV102 when the manifest states one thing twice: a reader could be shown either."""
+    predicate = statement.predicate
+    lists: tuple[tuple[str, list[str]], ...] = (
+        ("a claim", [f"{c.axis}, {c.row}, {c.precision}" for c in predicate.claims]),
+        ("a profile", [profile.model_dump_json() for profile in predicate.profiles]),
+        ("a base file", [file.name for file in predicate.base.files]),
+        ("a masked tensor", [entry.tensor for entry in predicate.mask.tensors]),
+    )
+    for what, names in lists:
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
+        if twice:
+            message = f"the manifest states {what} twice"
+            raise ArtefactError("MV102", message, expected="each once", found=abbreviated(twice), remedy=_MISDECLARED)
+
+
+def signature(data: bytes, keys: Sequence[ec.EllipticCurvePublicKey]) -> tuple[CheckResult, str | None]:
+    """MV103: return the check, and the fingerprint of the key that signed. Without a key it stays undecided."""
+    expected = "one ECDSA P-256 signature by a key the user gave"
+    if not keys:
+        remedy = "give the producer's public key with --key, obtained from the producer and not with the files"
+        return undecided("MV103", expected, "no key was given, so nobody vouches for the manifest", remedy), None
+    try:
+        opened = unseal(data, keys)
+    except ArtefactError as error:
+        return refused(error), None
+    return passed("MV103", expected, f"signed by {opened.key_fingerprint}"), opened.key_fingerprint
+
+
+def subjects(files: Files) -> CheckResult:
+    """MV105: every file is a subject with its digest, none is missing, none is extra."""
+    missing = sorted(files.listed.keys() - files.found)
+    extra = sorted(files.found - files.listed.keys())
+    changed = sorted(name for name, digest in files.sha256.items() if digest != files.listed[name])
+    parts = (("changed", changed), ("missing", missing), ("not in the manifest", extra))
+    wrong = "; ".join(f"{what}: {abbreviated(names)}" for what, names in parts if names)
+    found = wrong or f"{len(files.listed)} files, every digest as signed"
+    expected = f"the {len(files.listed)} files of the manifest, with their digests, and no other"
+    return decided("MV105", expected, found, _REPLACED, holds=not wrong)
+
+
+def base_rebuilt(
+    base: Base, rebuilt: Mapping[str, str], others: Mapping[str, str], pinned: Mapping[str, str]
+) -> tuple[CheckResult, str]:
+    """MV107: the weights with the ledger's values put back meet the manifest's digests, and the pinned ones.
+
+    `rebuilt` holds the digest of each rebuilt weight file, `others` those of the other files. Returns the check and
+    what the base's digest now rests on: the user's word only if every weight file is pinned.
+    """
+    claimed = {file.name: file.sha256 for file in base.files}
+    actual = {**others, **rebuilt}
+    named = _named(pinned, rebuilt)
+    wrong: list[tuple[str, str, str | None, str | None]]
+    wrong = [("the manifest", name, claimed.get(name), digest) for name, digest in rebuilt.items()]
+    wrong += [("the user", name, digest, actual.get(name)) for name, digest in named.items()]
+    wrong = [entry for entry in wrong if entry[2] != entry[3]]
+    expected = "the digests of the manifest" + (" and of the user" if named else "")
+    if wrong:
+        who, name, wanted, digest = wrong[0]
+        found = f"{shown(name)} has {digest or 'no such file'}, {who} says {wanted or 'nothing of it'}"
+        remedy = "reject the certificate: it was not made from this base by the declared changes alone"
+        return failed("MV107", expected, found, remedy), "not established"
+    found = "; ".join(f"{shown(name)} {digest}" for name, digest in rebuilt.items())
+    by_user = rebuilt.keys() <= named.keys()
+    return passed("MV107", expected, found), "pinned by the user" if by_user else "claimed by the producer"
+
+
+def _named(pinned: Mapping[str, str], rebuilt: Iterable[str]) -> dict[str, str]:
+    """Give the nameless digest the name of the only weight file; among several it stays nameless and is refused."""
+    names = list(rebuilt)
+    return {(names[0] if not name and len(names) == 1 else name): digest for name, digest in pinned.items()}
+
+
+def base_files(base: Base, weights: Iterable[str], others: Mapping[str, str]) -> CheckResult:
+    """MV108: the files beside the weights are the base's, byte for byte; `others` maps them to their digests."""
+    claimed = {file.name: file.sha256 for file in base.files if file.name not in set(weights)}
+    odd = sorted(name for name in claimed.keys() | others.keys() if claimed.get(name) != others.get(name))
+    found = f"not as in the base: {abbreviated(odd)}" if odd else f"{len(others)} files as in the base"
+    expected = "every other file of the model equals the base's, and the base has no other"
+    return decided("MV108", expected, found, _UNDECLARED, holds=not odd)
+
+
+def declared_mask(mask: Mask, ledger: Ledger, weights: ModelFiles) -> CheckResult:
+    """MV109: the manifest's mask is the ledger's, tensor by tensor, and every entry of it really changed."""
+    views = weights.tensors()
+    actual = {name: (entry.indices.numel(), views[name].count) for name, entry in ledger.entries.items()}
+    declared = {entry.tensor: (entry.masked, entry.total) for entry in mask.tensors}
+    odd = sorted(name for name in actual.keys() | declared.keys() if actual.get(name) != declared.get(name))
+    wrong = []
+    if odd:
+        wrong.append(f"other counts in {abbreviated(odd)}")
+    for what, stated, counted in (
+        ("masked values", mask.masked, ledger.masked),
+        ("parameters", mask.parameters, sum(view.count for view in views.values())),
+    ):
+        if stated != counted:
+            wrong.append(f"{stated:,} {what} declared, {counted:,} counted")
+    if mask.ledger_sha256 != ledger.sha256:
+        wrong.append("another ledger's digest")
+    unchanged = _unchanged(ledger, weights)
+    if unchanged:
+        wrong.append(f"{sum(unchanged.values()):,} masked values equal the base's, in {abbreviated(list(unchanged))}")
+    found = "; ".join(wrong) or f"{ledger.masked:,} values in {len(actual)} tensors, all changed"
+    expected = "the ledger's tensors and counts, and every masked value different from the base's"
+    return decided("MV109", expected, found, _MISDECLARED, holds=not wrong)
+
+
+def _unchanged(ledger: Ledger, weights: ModelFiles) -> dict[str, int]:
+    """Count, by tensor, the masked values that equal their base value."""
+    counts = {}
+    for name, entry in ledger.entries.items():
+        edited = as_torch(weights.holder(name), name).reshape(-1)[entry.indices]
+        equal = int((edited == entry.base).sum())
+        if equal:
+            counts[name] = equal
+    return counts
+
+
+def stored_dtype(weights: ModelFiles) -> torch.dtype:
+    """Return the one dtype of all weights; ArtefactError MV106 unless it is bfloat16, float16 or float32."""
+    kinds = sorted({view.dtype for view in weights.tensors().values()})
+    if len(kinds) != 1 or kinds[0] not in _STORED:
+        expected = "one of " + ", ".join(_STORED)
+        raise ArtefactError("MV106", "the weights have no single dtype", expected=expected, found=", ".join(kinds))
+    return DTYPES[kinds[0]]

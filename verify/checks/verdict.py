@@ -1,0 +1,81 @@
+"""The verdict and its words: what the checks come to, in sentences that stand alone."""
+
+from collections.abc import Sequence
+
+from verify.checks.catalog import belongs
+from verify.contract.result import AxisRow, CheckResult, Level, Trust, Verdict
+
+LIMITATIONS = (
+    "Weights alone cannot prove that something was unlearned, and neither can any number of questions.",
+    "A question nobody asked may still be answered, and further training may bring knowledge back.",
+    "This is about the files listed by digest. A copy that was merged, fine-tuned or converted is another model.",
+    "NF4 in blocks of 64 only: other quantization formats and block sizes were not examined.",
+    "The verifier knows the base's digests, not where its weights come from or how they were converted before.",
+)
+"""What no certificate proves, whatever the level (DESIGN section 6)."""
+
+MEASURED_LIMITATIONS = (
+    "The probes were supplied by the producer; they are held out by the producer's word.",
+    "An answer is read from its first token, as a choice among the answers of a pool; longer answers are not judged.",
+    "CAD is mansu's own definition of circuit attribution divergence, not that of the paper that coined the name.",
+    "One run with one seed: another edit of the same model by the same method may come out differently.",
+)
+"""What the model runs of the full level leave open."""
+
+
+def verdict(checks: Sequence[CheckResult], level: Level) -> Verdict:
+    """FAIL if any check fails, else UNDECIDED if any of the level is undecided or was not reached, else PASS."""
+    if any(check.status == "fail" for check in checks):
+        return "FAIL"
+    return "PASS" if all(check.status == "pass" for check in checks if belongs(check.id, level)) else "UNDECIDED"
+
+
+def headline(answer: Verdict, checks: Sequence[CheckResult], level: Level, axes: Sequence[AxisRow]) -> str:
+    """Return the answer as one plain sentence."""
+    if answer == "FAIL":
+        first, *more = [check for check in checks if check.status == "fail"]
+        others = f" (and {len(more)} more)" if more else ""
+        return f"Refused: {first.id}{others}. This does not hold: {_lowered(first.title)}. Found: {first.found}."
+    if answer == "UNDECIDED":
+        open_checks = [check for check in checks if check.status == "undecided"] or [
+            check for check in checks if check.status == "skipped" and belongs(check.id, level)
+        ]
+        return f"Could not decide: {open_checks[0].id}, {_lowered(open_checks[0].title)}: {open_checks[0].found}."
+    row = next((row for row in axes if row.axis == "forgetting" and row.status == "pass"), None)
+    if level == "static" or row is None:
+        return (
+            "The files are the ones signed, and every declared change survives NF4; "
+            "whether the model forgot was not measured."
+        )
+    return (
+        "Forgotten, and NF4 does not bring it back: accuracy on the forget set is "
+        f"{row.edited.value:.2f} in full precision and {row.edited_nf4.value:.2f} after NF4 "
+        f"(base: {row.base.value:.2f} and {row.base_nf4.value:.2f})."
+    )
+
+
+def _lowered(title: str) -> str:
+    """Return a title to stand within a sentence; names such as NF4 keep their capitals."""
+    return title if title[1:2].isupper() else title[0].lower() + title[1:]
+
+
+def rests_on(checks: Sequence[CheckResult], level: Level, trust: Trust) -> str:
+    """Name the set of checks behind the verdict, and what the base's identity rests on."""
+    made = sum(check.status != "skipped" for check in checks)
+    which = {
+        "static": f"static checks only ({made} of files and weights): no model was run",
+        "full": f"full checks ({made} of files, weights, behaviour and circuits)",
+    }[level]
+    return f"{which}; the base's digest is {trust.base_digest}"
+
+
+def limitations(level: Level, trust: Trust) -> tuple[str, ...]:
+    """Return what the verdict does not prove."""
+    base = {
+        "pinned by the user": (),
+        "claimed by the producer": (
+            "The base's digest is the producer's claim: give --base-digest with the vendor's digest to pin the base.",
+        ),
+        "not established": ("Which model was edited is not established.",),
+    }[trust.base_digest]
+    return LIMITATIONS + base + (MEASURED_LIMITATIONS if level == "full" else ())
