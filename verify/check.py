@@ -14,7 +14,7 @@ from pathlib import Path
 from verify.artefact import load_public
 from verify.behaviour.probes import Probes
 from verify.behaviour.probes import parse as parse_probes
-from verify.checks import behaviour, erasure, integrity, permanence
+from verify.checks import behaviour, claims, erasure, integrity, permanence
 from verify.checks.catalog import completed, refused, undecided
 from verify.checks.evidence import Certificate
 from verify.checks.integrity import Integrity
@@ -150,9 +150,8 @@ def _runs(certificate: Certificate, policy: Policy, progress: Progress) -> Findi
         erased = _erasure(certificate, models, probes, policy, progress)
     except ArtefactError as error:
         return Findings((refused(error),))
-    named = behaviour.measured_claims(measured, erased.erasure)
-    claims = certificate.statement.predicate.claims
-    met = behaviour.claims_met(claims, named, behaviour.prose_rows(probes), policy)
+    named = claims.measured_claims(measured, erased.erasure)
+    met = claims.claims_met(certificate.statement.predicate.claims, named, behaviour.prose_rows(probes), policy)
     return behaved + erased + Findings((met,))
 
 

@@ -1,4 +1,4 @@
-"""Behaviour (MV3xx): forgetting, retention, PTQ gap and the manifest's claims, measured on held-out probes.
+"""Behaviour (MV3xx): forgetting, retention and the PTQ gap, measured on held-out probes.
 
 `measure` runs the models; everything else is a function of their answers. A row with too few probes decides nothing.
 """
@@ -13,12 +13,10 @@ from verify.behaviour.axes import Answers
 from verify.behaviour.axes import measure as answers_of
 from verify.behaviour.probes import AnswerTokens, Probes
 from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
-from verify.checks.catalog import decided, failed, passed, undecided
+from verify.checks.catalog import failed, passed, undecided
 from verify.checks.models import Models
-from verify.contract.manifest import Claim
 from verify.contract.policy import Policy
-from verify.contract.result import AxisRow, CheckResult, Erasure, Status
-from verify.contract.schema import Estimate
+from verify.contract.result import AxisRow, CheckResult, Status
 from verify.errors import ArtefactError
 
 DECIDING = "held-out wordings"
@@ -31,8 +29,6 @@ _KNOWN = "reject the certificate: the model still answers what it should have fo
 _LOST = "reject the certificate: the model lost what it should have kept"
 
 Progress = Callable[[int], None]
-Named = Mapping[tuple[str, str, str], Estimate | None]
-"""(axis, row, precision) → what was measured, or None where the evidence did not suffice to measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +86,11 @@ def judge(measured: Measured, policy: Policy) -> tuple[tuple[CheckResult, ...], 
         passed("MV302", "codes as the exact quantizer gives them", "codes as the exact quantizer gives them"),
         positive_control(forgetting, policy),
         enough_probes(measured.probes, policy),
-        _overall("MV304", forgetting, f"accuracy at most {policy.forget_accuracy:.3f} in both precisions", _KNOWN),
-        _overall("MV307", gaps, f"NF4 minus full precision at most {policy.ptq_gap:.3f}, or its interval touches 0", _KNOWN),
-        _overall("MV305", facts, f"accuracy at most {policy.retention_loss:.3f} below the base's, row by row", _LOST),
-        _overall("MV306", prose, f"perplexity at most {policy.perplexity_rise:.1%} above the base's, row by row", _LOST),
-    )  # fmt: skip
+        _overall("MV304", forgetting, _forget_rule(policy), _KNOWN),
+        _overall("MV307", gaps, _gap_rule(policy), _KNOWN),
+        _overall("MV305", facts, f"accuracy {_loss_rule(policy)}, against the base, row by row", _LOST),
+        _overall("MV306", prose, f"{_rise_rule(policy)}, against the base, row by row", _LOST),
+    )
     return checks, (*forgetting, *facts, *prose, *gaps)
 
 
@@ -113,7 +109,7 @@ def forgetting_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
     columns = _columns(measured, "forgetting", row)
     highest = max(share(columns.edited), share(columns.edited_nf4))
     status = _status(distinct(measured.probes, "forgetting", row), policy, holds=highest <= policy.forget_accuracy)
-    rule, status = _if_deciding(row, f"accuracy at most {policy.forget_accuracy:.3f} in both precisions", status)
+    rule, status = _if_deciding(row, _forget_rule(policy), status)
     return _accuracy_row("forgetting", row, columns, rule, status)
 
 
@@ -125,7 +121,7 @@ def retention_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
         -paired_difference(columns.edited_nf4, columns.base_nf4).value,
     )
     status = _status(distinct(measured.probes, "retention", row), policy, holds=loss <= policy.retention_loss)
-    return _accuracy_row("retention", row, columns, f"loss at most {policy.retention_loss:.3f}", status)
+    return _accuracy_row("retention", row, columns, _loss_rule(policy), status)
 
 
 def gap_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
@@ -134,8 +130,7 @@ def gap_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
     gap = paired_difference(columns.edited_nf4, columns.edited)
     holds = gap.value <= policy.ptq_gap or gap.low <= 0
     status = _status(distinct(measured.probes, "forgetting", row), policy, holds=holds)
-    expected = f"NF4 minus full precision at most {policy.ptq_gap:.3f}, or its interval touches 0"
-    rule, status = _if_deciding(row, expected, status)
+    rule, status = _if_deciding(row, _gap_rule(policy), status)
     return _accuracy_row("ptq_gap", row, columns, rule, status).model_copy(
         update={"difference": paired_difference(columns.base_nf4, columns.base), "difference_nf4": gap}
     )
@@ -160,7 +155,7 @@ def prose_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
         edited_nf4=perplexity(edited_nf4, tokens),
         difference=rise,
         difference_nf4=rise_nf4,
-        rule=f"perplexity rise at most {policy.perplexity_rise:.1%}",
+        rule=_rise_rule(policy),
         status=_status(count, policy, holds=max(rise.value, rise_nf4.value) <= policy.perplexity_rise),
     )
 
@@ -188,8 +183,9 @@ def enough_probes(probes: Probes, policy: Policy) -> CheckResult:
     missing = [kind for kind, rows in kinds if not rows]
     if missing:
         return failed("MV309", expected, f"no row of {', '.join(missing)}", _MORE)
-    counts = {(axis, row): distinct(probes, axis, row) for axis in ("forgetting", "retention") for row in rows_of(probes, axis)}  # fmt: skip # noqa: E501
-    counts |= {("retention", row): len({t.text for t in probes.texts if t.row == row}) for row in prose_rows(probes)}
+    axes = ("forgetting", "retention")
+    counts = {(axis, row): distinct(probes, axis, row) for axis in axes for row in rows_of(probes, axis)}
+    counts |= {("prose", row): len({t.text for t in probes.texts if t.row == row}) for row in prose_rows(probes)}
     least = min(counts, key=lambda name: counts[name])
     found = f"at least {counts[least]}, in {least[1]!a}"
     if counts[least] < policy.minimum_probes:
@@ -200,48 +196,6 @@ def enough_probes(probes: Probes, policy: Policy) -> CheckResult:
 def distinct(probes: Probes, axis: str, row: str) -> int:
     """Count the distinct prompts of a row: one question asked twice is one probe."""
     return len({choice.prompt for choice in probes.choices if (choice.axis, choice.row) == (axis, row)})
-
-
-def measured_claims(rows: Iterable[AxisRow], erasure: Erasure | None) -> Named:
-    """Return every number that a manifest must claim, as measured here."""
-    named: dict[tuple[str, str, str], Estimate | None] = {}
-    for row in rows:
-        if row.axis == "ptq_gap":
-            named[row.axis, row.row, "difference"] = row.difference_nf4
-        else:
-            named[row.axis, row.row, "full"] = row.edited
-            named[row.axis, row.row, "nf4"] = row.edited_nf4
-    named["erasure", "CAD", "full"] = named["erasure", "CAD", "nf4"] = None
-    for cad in () if erasure is None else erasure.rows:
-        if cad.role == "edited" and cad.from_layer is None:
-            named["erasure", "CAD", cad.precision] = cad.cad
-    return named
-
-
-def claims_met(claims: Iterable[Claim], named: Named, perplexities: Iterable[str], policy: Policy) -> CheckResult:
-    """MV308: nothing measured goes unclaimed, nothing unmeasured is claimed, and every claim is met.
-
-    `perplexities` names the rows whose tolerance is relative. A number this run could not measure is not held
-    against its claim: another check says why it could not.
-    """
-    relative = set(perplexities)
-    wrong = []
-    made = {(claim.axis, claim.row, claim.precision): claim.estimate for claim in claims}
-    for key in sorted(named.keys() - made.keys()):
-        wrong.append(f"no claim of {_name(key)}")
-    for key in sorted(made.keys() - named.keys()):
-        wrong.append(f"nothing measured for the claim of {_name(key)}")
-    for key in sorted(made.keys() & named.keys()):
-        claimed, actual = made[key], named[key]
-        if actual is None:
-            continue
-        scale = actual.value if key[0] == "retention" and key[1] in relative else 1.0
-        if abs(claimed.value - actual.value) > policy.claim_tolerance * scale or claimed.n != actual.n:
-            wrong.append(f"{_name(key)}: claimed {claimed.value:.3f} (n {claimed.n}), measured {actual.value:.3f}")
-    expected = f"every measured number claimed, within {policy.claim_tolerance:g}, and no other"
-    found = "; ".join(wrong[:3]) + (f"; and {len(wrong) - 3} more" if len(wrong) > 3 else "")
-    remedy = "reject the certificate: its numbers do not come back"
-    return decided("MV308", expected, found or f"{len(made)} claims met", remedy, holds=not wrong)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +212,22 @@ def _columns(measured: Measured, axis: str, row: str) -> _Columns:
     at = torch.tensor([(choice.axis, choice.row) == (axis, row) for choice in measured.probes.choices])
     models = (measured.base, measured.base_nf4, measured.edited, measured.edited_nf4)
     return _Columns(*(answers.correct[at] for answers in models))
+
+
+def _forget_rule(policy: Policy) -> str:
+    return f"accuracy at most {policy.forget_accuracy:.3f} in both precisions"
+
+
+def _gap_rule(policy: Policy) -> str:
+    return f"NF4 minus full precision at most {policy.ptq_gap:.3f}, or its interval touches 0"
+
+
+def _loss_rule(policy: Policy) -> str:
+    return f"loss at most {policy.retention_loss:.3f}"
+
+
+def _rise_rule(policy: Policy) -> str:
+    return f"perplexity rise at most {policy.perplexity_rise:.1%}"
 
 
 def share(correct: Tensor) -> float:
@@ -310,8 +280,3 @@ def _in_words(row: AxisRow) -> str:
         return f"{row.row!a} {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
     form = "+.3f" if row.unit == "accuracy" else "+.2%"
     return f"{row.row!a} {row.difference.value:{form}} and {row.difference_nf4.value:{form}} under NF4"
-
-
-def _name(key: tuple[str, str, str]) -> str:
-    axis, row, precision = key
-    return f"{axis} {row!a} ({precision})"

@@ -3,95 +3,25 @@
 `measure` plans which attributions are needed, runs each once, and compares them; `judge` is a function of the result.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
-from torch import Tensor, nn
-
-from verify.behaviour.loading import Language
-from verify.behaviour.probes import Probes, token_pairs
+from verify.behaviour.probes import Probes
 from verify.checks.catalog import decided, passed, undecided
 from verify.checks.evidence import Certificate
-from verify.checks.models import Models, edited_layers, random_edit
-from verify.circuits import (
-    Circuit,
-    EdgeScores,
-    Family,
-    Pair,
-    attribute,
-    bootstrap,
-    cad,
-    compare,
-    describe,
-    split_half_floor,
-    swapped,
-    top_edges,
-)
+from verify.checks.models import Models
+from verify.checks.study import POINTS, SEED, Job, Progress, Scored, Study, Which, prepare, reference_circuit, run
+from verify.circuits import bootstrap, cad, compare, split_half_floor
 from verify.contract.policy import Policy
 from verify.contract.result import CadRow, CheckResult, DepthPoint, Erasure
 from verify.contract.schema import Estimate
 
-REFERENCE_SHARE = 0.05
-"""Share of the base's edges, by |score|, that CAD is read on (DESIGN section 5)."""
-
-POINTS = 5
-SEED = 0
 EDITED, BASE_NF4, RANDOM = "edited", "base under NF4", "random edit of the same size"
 
 _REJECT = "reject the certificate: the circuit of the forget set is still there"
 _RETAIN = "reject the certificate: the edit also changed the circuit of what should stay"
 
-Which = Literal["base", "base_nf4", "edited", "edited_nf4", "random"]
-Set = Literal["forget", "half", "retain"]
-Progress = Callable[[int, int], None]
-"""Called with the pairs attributed so far, and of how many."""
-
-
-class Job(NamedTuple):
-    """One attribution: a model, the first layer lent by the base (the number of layers: none), and the pairs.
-
-    "half" is every second forget pair: the depth profile is read on it, at half the cost.
-    """
-
-    model: Which
-    from_layer: int
-    pairs: Set
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """One attribution: mean scores, and the circuit's cells for each pair, float32 [pairs, cells, 1]."""
-
-    edges: EdgeScores
-    cells: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Study:
-    """What is compared: the models, their anatomy, the layers where each differs from the base, and the pairs."""
-
-    models: Mapping[Which, Language]
-    family: Family
-    differs: Mapping[Which, frozenset[int]]
-    pairs: Mapping[Set, Sequence[Pair]]
-
-    @property
-    def layers(self) -> int:
-        """Number of decoder layers."""
-        return self.family.graph.layers
-
-    def needed(self, job: Job) -> Job:
-        """Return the job that gives the same scores with the least swapping.
-
-        Layers in which a model equals the base make no difference, and its read-out is always the base's: neither
-        the mask nor NF4 touches it.
-        """
-        left = [layer for layer in self.differs[job.model] if layer < job.from_layer]
-        if not left:
-            return Job("base", self.layers, job.pairs)
-        whole = len(left) == len(self.differs[job.model])
-        return job._replace(from_layer=self.layers if whole else max(left) + 1)
+Role = Literal["edited", "control", "retain", "retain control"]
 
 
 def pair_counts(probes: Probes) -> tuple[int, int]:
@@ -117,17 +47,17 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
     Raises UsageError for an architecture without a circuit definition or pairs that cannot be used, UndecidedError
     where a divergence is undefined.
     """
-    study = _prepare(certificate, models, probes, policy)
+    study = prepare(certificate, models, probes, margin=policy.margin)
     layers = study.layers
     late = layers - round(policy.late_layers * layers)
     jobs = _jobs(layers, late)
-    scored = _run(study, jobs, progress)
+    scored = run(study, jobs, progress)
     base, retained = scored[Job("base", layers, "forget")], scored[Job("base", layers, "retain")]
     rows = tuple(
         _row(label, role, job, _reference(job, base, retained), scored[study.needed(job)], layers)
         for label, role, job in _row_jobs(layers, late)
     )
-    circuit = _circuit(base.edges)
+    circuit = reference_circuit(base.edges)
     return Erasure(
         pairs=len(study.pairs["forget"]),
         retain_pairs=len(study.pairs["retain"]),
@@ -145,12 +75,13 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
 
 def judge(erasure: Erasure, policy: Policy) -> tuple[CheckResult, ...]:
     """Return MV401 to MV404 from the rows."""
+    late = f"CAD with the reference read-out and the reference layers from {erasure.late_from} on"
     return (
         _at_least("MV401", _edited(erasure, None), policy.cad, "CAD"),
-        _at_least("MV402", _edited(erasure, erasure.late_from), policy.cad_late, f"CAD, reference layers from {erasure.late_from} on"),
+        _at_least("MV402", _edited(erasure, erasure.late_from), policy.cad_late, late),
         above_controls(erasure),
         retained(erasure, policy),
-    )  # fmt: skip
+    )
 
 
 def above_controls(erasure: Erasure) -> CheckResult:
@@ -187,35 +118,9 @@ def depth_layers(layers: int, late: int) -> tuple[int, ...]:
     return tuple(sorted({layers, late, *(round(share * layers) for share in shares)}, reverse=True))
 
 
-def _prepare(certificate: Certificate, models: Models, probes: Probes, policy: Policy) -> Study:
-    family = describe(models.base.model)
-    layers = family.graph.layers
-    every = frozenset(range(layers))
-    edited = edited_layers(certificate.ledger.entries, family.layers, layers)
-    forget = token_pairs(models.base.tokenizer, probes, "forget")
-    return Study(
-        models={
-            "base": models.base,
-            "base_nf4": models.base_nf4,
-            "edited": models.edited,
-            "edited_nf4": models.edited_nf4,
-            "random": random_edit(certificate, models.base, margin=policy.margin, seed=SEED),
-        },
-        family=family,
-        differs={"base": frozenset(), "base_nf4": every, "edited": edited, "edited_nf4": every, "random": edited},
-        pairs={
-            "forget": forget,
-            "half": forget[::2],
-            "retain": token_pairs(models.base.tokenizer, probes, "retain"),
-        },
-    )
-
-
-Role = Literal["edited", "control", "retain", "retain control"]
-
-
 def _row_jobs(layers: int, late: int) -> tuple[tuple[str, Role, Job], ...]:
-    return (
+    """Return label, role and attribution of every row; a model too shallow for late layers has fewer rows."""
+    rows: tuple[tuple[str, Role, Job], ...] = (
         (EDITED, "edited", Job("edited", layers, "forget")),
         (EDITED, "edited", Job("edited_nf4", layers, "forget")),
         (EDITED, "edited", Job("edited", late, "forget")),
@@ -227,6 +132,7 @@ def _row_jobs(layers: int, late: int) -> tuple[tuple[str, Role, Job], ...]:
         (EDITED, "retain", Job("edited_nf4", layers, "retain")),
         (BASE_NF4, "retain control", Job("base_nf4", layers, "retain")),
     )
+    return tuple(dict.fromkeys(rows))
 
 
 def _jobs(layers: int, late: int) -> list[Job]:
@@ -244,55 +150,12 @@ def _nf4_depths(layers: int, late: int) -> set[int]:
     return {layers, late, round(layers / 2)}
 
 
-def _run(study: Study, jobs: Sequence[Job], progress: Progress) -> dict[Job, Scored]:
-    """Run every distinct job once; those on half the pairs are cut from the whole where the whole is there."""
-    needed = list(dict.fromkeys(study.needed(job) for job in jobs))
-    whole = set(needed)
-    to_run = [job for job in needed if job.pairs != "half" or job._replace(pairs="forget") not in whole]
-    total = sum(len(study.pairs[job.pairs]) for job in to_run)
-    scored: dict[Job, Scored] = {}
-    done = 0
-    circuits: dict[Set, Circuit] = {}
-    for job in to_run:
-        start = done
-        edges = _attribute(study, job, lambda count, _, start=start: progress(start + count, total))  # type: ignore[misc]
-        done += len(study.pairs[job.pairs])
-        if job.model == "base":
-            circuits[job.pairs] = _circuit(edges)
-        scored[job] = _cut(edges, circuits["forget" if job.pairs == "half" else job.pairs])
-    for job in needed:
-        if job not in scored:
-            full = scored[job._replace(pairs="forget")]
-            scored[job] = replace(full, cells=full.cells[::2])
-    return scored
-
-
-def _attribute(study: Study, job: Job, progress: Progress) -> EdgeScores:
-    model: nn.Module = study.models[job.model].model
-    pairs = study.pairs[job.pairs]
-    if job.from_layer == study.layers:
-        return attribute(model, pairs, points=POINTS, per_example=True, progress=progress)
-    with swapped(model, study.models["base"].model, job.from_layer) as lent:
-        return attribute(lent, pairs, points=POINTS, per_example=True, progress=progress)
-
-
-def _circuit(edges: EdgeScores) -> Circuit:
-    return top_edges(edges, int(REFERENCE_SHARE * int(edges.real.sum())))
-
-
-def _cut(edges: EdgeScores, circuit: Circuit) -> Scored:
-    """Keep only the circuit's cells of each pair's scores: all edges of all pairs would not fit in memory."""
-    assert edges.per_example is not None
-    cells = edges.per_example[:, circuit.edges][:, :, None].clone()
-    return Scored(replace(edges, per_example=None), cells)
-
-
 def _reference(job: Job, forget: Scored, retain: Scored) -> Scored:
     return retain if job.pairs == "retain" else forget
 
 
 def _row(label: str, role: Role, job: Job, reference: Scored, other: Scored, layers: int) -> CadRow:
-    divergence = compare(reference.edges, other.edges, _circuit(reference.edges))
+    divergence = compare(reference.edges, other.edges, reference_circuit(reference.edges))
     intervals = bootstrap(reference.cells, other.cells, None, seed=SEED)
     count = len(reference.cells)
     return CadRow(
