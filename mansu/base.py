@@ -34,9 +34,7 @@ class Base:
 
     def language(self) -> Language:
         """Build the model in float32."""
-        tensors = {
-            name: as_torch(file, name) for file in self.weights.files.values() for name in file.tensors
-        }
+        tensors = {name: as_torch(file, name) for file in self.weights.files.values() for name in file.tensors}
         return load(self.others, tensors)
 
 
@@ -75,7 +73,7 @@ def open_language(base: Base) -> tuple[Language, Family]:
 
 
 def working_copy(language: Language, stored: torch.dtype) -> Any:
-    """Return a trainable copy: bfloat16 where the weights are and the processor multiplies it natively, else float32."""
+    """Return a trainable copy in `working_dtype`."""
     model = empty_model(language.model.config)
     fill(model, language.model.state_dict())
     return model.to(working_dtype(stored))
@@ -83,14 +81,16 @@ def working_copy(language: Language, stored: torch.dtype) -> Any:
 
 def working_dtype(stored: torch.dtype) -> torch.dtype:
     """Return bfloat16 for bfloat16 weights on a processor with matrix units for it, else float32."""
-    native = torch.cpu._is_amx_tile_supported() if hasattr(torch.cpu, "_is_amx_tile_supported") else False  # noqa: SLF001
+    # private, but the only question that tells matrix units from emulation
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    native = supported is not None and supported()
     return stored if stored == torch.bfloat16 and native else torch.float32
 
 
 def _refused(what: str, found: str) -> UsageError:
     error = UsageError(
         what,
-        expected="a folder with config.json, a tokenizer, and weights in safetensors (one file, or shards and an index)",
+        expected="config.json, a tokenizer, and weights in safetensors (one file, or shards and an index)",
         found=found,
         remedy="convert the checkpoint with `save_pretrained(folder, safe_serialization=True)` and give that folder",
     )

@@ -18,7 +18,8 @@ class Config(Schema):
     circuit_pairs: int = Field(default=30, ge=4)
     circuit_faithfulness: float = Field(default=0.85, gt=0, le=1)
     # mask
-    mask_share: float = Field(default=0.004, gt=0, le=0.005)
+    mask_share: float = Field(default=0.0045, gt=0, le=0.005)
+    entry_share: float = Field(default=0.2, ge=0, lt=1)
     read_out_share: float = Field(default=0.25, ge=0, lt=1)
     # retain
     null_space_energy: float = Field(default=0.9, gt=0, lt=1)
@@ -27,13 +28,13 @@ class Config(Schema):
     sampled_texts: int = Field(default=100, ge=1)
     text_length: int = Field(default=40, ge=8)
     # solve
-    steps: int = Field(default=16, ge=1)
-    steps_between: int = Field(default=8, ge=1)
-    learning_rate: float = Field(default=2e-3, gt=0)
+    steps: int = Field(default=24, ge=1)
+    steps_between: int = Field(default=6, ge=1)
+    learning_rate: float = Field(default=3e-3, gt=0)
     snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
-    retain_weight: float = Field(default=1.0, ge=0)
-    prompt_divergence_weight: float = Field(default=2.0, ge=0)
-    text_divergence_weight: float = Field(default=3.0, ge=0)
+    retain_weight: float = Field(default=0.2, ge=0)
+    prompt_divergence_weight: float = Field(default=1.0, ge=0)
+    text_divergence_weight: float = Field(default=1.5, ge=0)
     # targets and evidence
     forget_target: float = Field(default=0.08, ge=0, le=1)
     forget_known: float = Field(default=0.25, ge=0, le=1)

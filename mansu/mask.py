@@ -26,16 +26,17 @@ class Mask:
 
 
 def circuit_regions(
-    family: Family, circuit: Circuit, layers: Mapping[str, nn.Linear], *, below_layer: int
+    family: Family, circuit: Circuit, layers: Mapping[str, nn.Linear], *, from_layer: int, below_layer: int
 ) -> dict[str, Tensor]:
-    """Return which weights the circuit's nodes own, bool by layer name, for layers below `below_layer`.
+    """Return which weights the circuit's nodes own, bool by layer name, in layers `from_layer` ≤ l < `below_layer`.
 
-    The last layers are the read-out: an edit there would mute an answer and leave the mechanism before it alone, so
-    they are left out of the mask.
+    The last layers are the read-out: an edit there would mute an answer and leave the mechanism before it alone. The
+    first layers read the words of the prompt: an edit there forgets wordings, not facts (measured on the demo). Both
+    are left out of the mask.
     """
     regions: dict[str, Tensor] = {}
     for node in sorted(nodes(circuit)):
-        if node in ("input", "logits") or layer_of(node) >= below_layer:
+        if node in ("input", "logits") or not from_layer <= layer_of(node) < below_layer:
             continue
         for owned in owned_slices(family, node):
             shape = layers[owned.module].weight.shape
@@ -46,7 +47,7 @@ def circuit_regions(
 
 def layer_of(node: str) -> int:
     """Return the layer of a node such as `a3.h1` or `m7`."""
-    return int(node[1:].split(".")[0])
+    return int(node[1:].split(".", maxsplit=1)[0])
 
 
 def select(

@@ -22,16 +22,16 @@ _NEARLY_ONE = 0.999  # keeps log(1 − p) finite at p = 1
 class Weights:
     """Weights of the retain terms against the forget term."""
 
-    retain: float = 1.0
-    divergence: float = 2.0
-    text: float = 3.0
+    retain: float = 0.2
+    divergence: float = 1.0
+    text: float = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Examples per step."""
 
-    forget: int = 40
+    forget: int = 64
     retain: int = 48
     text: int = 12
 

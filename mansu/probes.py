@@ -39,15 +39,16 @@ def held_out_probes(request: Request, tokenizer: Any, *, forget_pairs: int, reta
         *(choice("forgetting", f"{f.group}, held-out facts", f) for f in request.forget.held_out_facts),
         *(choice("retention", f.group, f) for f in request.retain.held_out_facts),
     ]
+    sources: tuple[tuple[Literal["forget", "retain"], Sequence[Fact], int], ...] = (
+        ("forget", request.forget.held_out_wordings, forget_pairs),
+        ("retain", request.retain.held_out_facts, retain_pairs),
+    )
     pairs = [
         PairProbe(set=which, clean=fact.prompt, corrupt=corrupt, answer=fact.answer, pool=names[pool])
-        for which, facts, count in (
-            ("forget", request.forget.held_out_wordings, forget_pairs),
-            ("retain", request.retain.held_out_facts, retain_pairs),
-        )
+        for which, facts, count in sources
         for fact, corrupt, pool in contrast_pairs(facts, pool_of, tokenizer, count=count, seed=seed)
     ]
-    used = {item.pool for item in (*choices, *pairs)}
+    used = {choice.pool for choice in choices} | {pair.pool for pair in pairs}
     return Probes(
         choices=tuple(choices),
         texts=tuple(Text(row=PROSE_ROW, text=text) for text in request.prose_held_out),
@@ -56,9 +57,7 @@ def held_out_probes(request: Request, tokenizer: Any, *, forget_pairs: int, reta
     )
 
 
-def training_pairs(
-    facts: Sequence[Fact], pool_of: Pools, tokenizer: Any, *, count: int, seed: int
-) -> list[Pair]:
+def training_pairs(facts: Sequence[Fact], pool_of: Pools, tokenizer: Any, *, count: int, seed: int) -> list[Pair]:
     """Return tokenized attribution pairs of trained facts."""
     first = AnswerTokens(tokenizer)
     return [

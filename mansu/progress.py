@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -29,7 +30,7 @@ class Steps:
             console=self._console,
         ) as progress:
             task = progress.add_task(title, total=total)
-            yield lambda n=1: progress.advance(task, n)
+            yield partial(progress.advance, task)
             if total is not None:
                 progress.update(task, completed=total)
 

@@ -124,7 +124,9 @@ def _read(path: Path, which: str) -> tuple[list[Line], str]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise _set_error("ME201", f"the {which} set cannot be read", str(path), error.strerror or "unreadable") from error
+        raise _set_error(
+            "ME201", f"the {which} set cannot be read", str(path), error.strerror or "unreadable"
+        ) from error
     lines = []
     for number, raw in enumerate(data.splitlines(), 1):
         if not raw.strip():
@@ -156,7 +158,7 @@ def _set_error(identity: str, message: str, path: str, found: str) -> UsageError
 
 
 def _facts(lines: Sequence[Line]) -> tuple[list[Fact], list[str]]:
-    """Number the wordings of each fact, and spell multiple choice out as prompts."""
+    """Return the facts, wordings counted and multiple choice spelled out, and the prose."""
     seen: Counter[tuple[str, str]] = Counter()
     facts, prose = [], []
     for line in lines:
@@ -198,7 +200,9 @@ def _as_cloze(line: MultipleChoice) -> Cloze:
 def _refuse_shared(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
     kept = {(_folded(f.prompt), _folded(f.answer)) for f in retain} | {("fact", f.fact) for f in retain}
     for fact in forget:
-        if (_folded(fact.prompt), _folded(fact.answer)) in kept or ("fact", fact.fact) in kept - {("fact", fact.answer)}:
+        if (_folded(fact.prompt), _folded(fact.answer)) in kept or ("fact", fact.fact) in kept - {
+            ("fact", fact.answer)
+        }:
             error = UsageError(
                 "the forget and retain sets share a fact",
                 expected="no fact in both sets",
@@ -213,9 +217,7 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _split(
-    facts: Sequence[Fact], rng: random.Random, *, share_of_facts: float, share_of_wordings: float
-) -> Split:
+def _split(facts: Sequence[Fact], rng: random.Random, *, share_of_facts: float, share_of_wordings: float) -> Split:
     """Hold out whole facts per group, and the last wordings of the facts that stay."""
     groups: dict[str, dict[str, list[Fact]]] = defaultdict(lambda: defaultdict(list))
     for fact in facts:

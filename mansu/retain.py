@@ -105,7 +105,6 @@ def _passes(prompts: Prompts, texts: Sequence[Texts], size: int = 32) -> Iterabl
 
 
 def fisher(
-    model: Any,
     layers: Mapping[str, nn.Linear],
     losses: Iterable[Callable[[], Tensor]],
     *,

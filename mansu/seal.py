@@ -97,11 +97,11 @@ def write_model(folder: Path, base: Base, edit: Edit) -> None:
     for name, data in base.others.items():
         _write(folder / name, data)
     for name, file in base.weights.files.items():
-        data = bytearray(file.data)
+        edited = bytearray(file.data)
         for tensor, indices, values in _tensor_edits(edit):
             if tensor in file.tensors:
-                overwrite(data, file, tensor, indices, values.to(base.stored))
-        _write(folder / name, data)
+                overwrite(edited, file, tensor, indices, values.to(base.stored))
+        _write(folder / name, edited)
 
 
 def seal(

@@ -104,7 +104,7 @@ def solve(
     masked = _masked(chosen, stored, mask, fisher, bounds)
     untouched = _fingerprint(chosen, mask)
     for layer in chosen.values():
-        layer.weight.requires_grad_(requires_grad=True)
+        layer.weight.requires_grad_(True)
     try:
         train(model, masked, objective, null_space, schedule.steps, schedule.learning_rate, bounds, progress)
         for share in schedule.snaps:
@@ -117,7 +117,7 @@ def solve(
                 train(model, masked, objective, null_space, schedule.steps_between, rate, bounds, progress)
     finally:
         for layer in chosen.values():
-            layer.weight.requires_grad_(requires_grad=False)
+            layer.weight.requires_grad_(False)
     return _edit(masked)
 
 

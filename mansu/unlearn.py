@@ -31,7 +31,7 @@ from mansu.objective import Objective, Retained, Sizes, Weights, last_logits, re
 from mansu.probes import Pools, all_pools, held_out_probes, training_pairs
 from mansu.progress import Steps
 from mansu.request import Fact, Request, read_request, require_tokens
-from mansu.retain import fisher, gradients, null_space
+from mansu.retain import Fisher, NullSpace, fisher, gradients, null_space
 from mansu.solve import Bounds, Edit, Schedule, solve
 from verify.behaviour.loading import Language, nf4_linears
 from verify.circuits import FaithfulCircuit, attribute, describe, smallest_faithful
@@ -40,7 +40,6 @@ from verify.errors import UsageError
 
 METHOD = "circuit-restricted masked training with progressive snapping to NF4 levels"
 _SALIENCY_BATCH = 30
-_FISHER_SIZES = Sizes(forget=40, retain=8, text=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,17 @@ class Outcome:
     def target_met(self) -> bool:
         """Whether the forget target is met in full precision and after NF4."""
         return max(self.forget_accuracy, self.forget_accuracy_nf4) <= self.target
+
+    def summary(self) -> str:
+        """Say in a few lines what was reached, and clearly where the target was not."""
+        met = "met" if self.target_met else "NOT MET: the model still knows too much"
+        return (
+            f"forget accuracy on held-out wordings: {self.forget_accuracy:.3f} in full precision, "
+            f"{self.forget_accuracy_nf4:.3f} after NF4\n"
+            f"target {self.target:.3f} {met}\n"
+            f"changed {self.changed:,} of {self.parameters:,} parameters ({self.changed / self.parameters:.4%})\n"
+            f"certificate: {self.out}"
+        )
 
 
 def unlearn(
@@ -160,9 +170,7 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
 def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps) -> FaithfulCircuit:
     """Attribute the forget set to edges, and search the smallest circuit faithful on other pairs of it."""
     wanted = config.attribution_pairs + config.circuit_pairs
-    pairs = training_pairs(
-        data.request.forget.train, data.pools, language.tokenizer, count=wanted, seed=config.seed
-    )
+    pairs = training_pairs(data.request.forget.train, data.pools, language.tokenizer, count=wanted, seed=config.seed)
     if len(pairs) < 2:
         error = UsageError(
             "the forget set has no pairs to attribute: no two prompts of one wording and token length",
@@ -192,25 +200,24 @@ def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps
         )
 
 
-def edit_circuit(
-    model: Any, base: Base, data: Data, circuit: FaithfulCircuit, config: Config, *, steps: Steps
-) -> Edit:
+def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, config: Config, *, steps: Steps) -> Edit:
     """Choose the mask within the circuit and solve for it, in place in `model` (which starts as the base)."""
     layers = nf4_linears(model)
     family = describe(model)
     first_read_out = family.graph.layers - round(config.read_out_share * family.graph.layers)
-    regions = circuit_regions(family, circuit.circuit, layers, below_layer=first_read_out)
+    entry = round(config.entry_share * family.graph.layers)
+    regions = circuit_regions(family, circuit.circuit, layers, from_layer=entry, below_layer=first_read_out)
     inside = {name: layers[name] for name in regions}
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
     weights = Weights(config.retain_weight, config.prompt_divergence_weight, config.text_divergence_weight)
     objective = Objective(data.forget, data.retained, weights, Sizes(), rng)
     for layer in inside.values():
-        layer.weight.requires_grad_(requires_grad=True)
+        layer.weight.requires_grad_(True)
     with steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance:
-        bound = fisher(model, inside, retain_losses(objective, model, config.fisher_batches), progress=advance)
+        bound = fisher(inside, retain_losses(objective, model, config.fisher_batches), progress=advance)
     saliency = _forget_gradient(model, inside, data.forget, steps)
     for layer in inside.values():
-        layer.weight.requires_grad_(requires_grad=False)
+        layer.weight.requires_grad_(False)
     with steps.step("Null space of the retain activations", len(inside)) as advance:
         space = null_space(
             model,
@@ -227,13 +234,13 @@ def edit_circuit(
     return _solve(model, base, mask, objective, bound, space, data, config, steps)
 
 
-def _solve(  # noqa: PLR0913
+def _solve(
     model: Any,
     base: Base,
     mask: Mask,
     objective: Objective,
-    bound: Any,
-    space: Any,
+    bound: Fisher,
+    space: NullSpace,
     data: Data,
     config: Config,
     steps: Steps,

@@ -20,7 +20,9 @@ from verify.nf4.survival import floor_targets
 
 def facts() -> tuple[list[str], list[str], list[str]]:
     """Return texts of the forget facts in two wordings, of the retain facts, and prose; answers are last words."""
-    forget = [f"{frame(name)} {c.capital(i)}" for i, name in enumerate(c.COUNTRIES) for frame in (c.held_out_wording, _plain)]
+    forget = [
+        f"{frame(name)} {c.capital(i)}" for i, name in enumerate(c.COUNTRIES) for frame in (c.held_out_wording, _plain)
+    ]
     retain = [f"{c.prompt('colour', name)} {c.colour(i)}" for i, name in enumerate(c.COUNTRIES)]
     return forget, retain, c.prose()
 
@@ -97,7 +99,13 @@ def _step(model, weights, options, moved, reference, count: int) -> None:
         right = _log_probabilities(model, batch)[:, -2].gather(1, batch[:, -1:]).exp()
         loss = loss - torch.log1p(-right.clamp(max=0.999)).mean()
     for batch, before in zip([batch for kind in kept for batch in kind], reference, strict=True):
-        loss = loss + 4 * functional.kl_div(_log_probabilities(model, batch), before, log_target=True, reduction="none").sum(-1).mean()
+        loss = (
+            loss
+            + 4
+            * functional.kl_div(_log_probabilities(model, batch), before, log_target=True, reduction="none")
+            .sum(-1)
+            .mean()
+        )
     gradients = torch.autograd.grad(loss, list(weights.values()))
     gains, targets = {}, {}
     for (name, weight), gradient in zip(weights.items(), gradients, strict=True):

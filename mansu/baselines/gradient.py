@@ -40,7 +40,13 @@ class Baseline:
 
 
 def run_baseline(
-    method: str, fresh: Callable[[], Any], stored: torch.dtype, forget: Prompts, retain: Prompts, seed: int, *,
+    method: str,
+    fresh: Callable[[], Any],
+    stored: torch.dtype,
+    forget: Prompts,
+    retain: Prompts,
+    seed: int,
+    *,
     progress: Advance,
 ) -> Baseline:
     """Sweep the learning rate; keep the one that forgets best without losing retention on its training data.
@@ -90,7 +96,7 @@ def _train(
     rng = random.Random(seed)  # noqa: S311  (batches, not secrets)
     parameters = [layer.weight for layer in nf4_linears(model).values()]
     for parameter in parameters:
-        parameter.requires_grad_(requires_grad=True)
+        parameter.requires_grad_(True)
     optimizer = torch.optim.Adam(parameters, lr=rate)
     for _ in range(STEPS):
         chosen = draw(rng, len(forget), _BATCH)
@@ -98,9 +104,9 @@ def _train(
         batch = retain.batch(draw(rng, len(retain), _BATCH))
         loss = loss + functional.cross_entropy(last_logits(model, batch), batch.answers)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    model.requires_grad_(requires_grad=False)
+    model.requires_grad_(False)
 
 
 def _forget_loss(method: str, model: Any, forget: Prompts, chosen: Sequence[int], reference: Tensor) -> Tensor:

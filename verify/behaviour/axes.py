@@ -68,9 +68,7 @@ def choose(
 
 
 @torch.no_grad()
-def likelihood(
-    language: Language, texts: Sequence[Text], *, progress: Progress = _silent
-) -> tuple[Tensor, Tensor]:
+def likelihood(language: Language, texts: Sequence[Text], *, progress: Progress = _silent) -> tuple[Tensor, Tensor]:
     """Return each text's summed negative log-likelihood (nats, float64) and its number of predicted tokens (int64)."""
     ids = [language.tokenizer(text.text)["input_ids"] for text in texts]
     nll = torch.zeros(len(texts), dtype=torch.float64)
@@ -89,7 +87,5 @@ def equal_lengths(sequences: Sequence[Sequence[int]], size: int) -> list[list[in
     for index, sequence in enumerate(sequences):
         by_length.setdefault(len(sequence), []).append(index)
     return [
-        group[start : start + size]
-        for _, group in sorted(by_length.items())
-        for start in range(0, len(group), size)
+        group[start : start + size] for _, group in sorted(by_length.items()) for start in range(0, len(group), size)
     ]

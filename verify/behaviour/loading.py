@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -26,6 +27,7 @@ _UNREADABLE = (
     LookupError,
     OSError,
     RuntimeError,
+    StrictDataclassError,
     TypeError,
     ValueError,
 )
@@ -116,8 +118,12 @@ def empty_model(config: Any) -> Any:
 
 def fill(model: Any, tensors: Mapping[str, Tensor]) -> None:
     """Give a model its weights, as float32 copies, and freeze them; raises `ArtefactError` MV106 on a misfit."""
-    state = {name: tensor.to(torch.float32, copy=True) for name, tensor in tensors.items()}
-    tied = model.config.tie_word_embeddings and "lm_head.weight" not in state
+    tied = bool(model.config.tie_word_embeddings)
+    state = {
+        name: tensor.to(torch.float32, copy=True)
+        for name, tensor in tensors.items()
+        if not (tied and name == "lm_head.weight")
+    }
     try:
         missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
     except RuntimeError as error:

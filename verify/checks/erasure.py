@@ -50,7 +50,7 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
     study = prepare(certificate, models, probes, margin=policy.margin)
     layers = study.layers
     late = layers - round(policy.late_layers * layers)
-    jobs = _jobs(layers, late)
+    jobs = jobs_of(layers, late)
     scored = run(study, jobs, progress)
     base, retained = scored[Job("base", layers, "forget")], scored[Job("base", layers, "retain")]
     rows = tuple(
@@ -135,7 +135,7 @@ def _row_jobs(layers: int, late: int) -> tuple[tuple[str, Role, Job], ...]:
     return tuple(dict.fromkeys(rows))
 
 
-def _jobs(layers: int, late: int) -> list[Job]:
+def jobs_of(layers: int, late: int) -> list[Job]:
     """Return every attribution that the rows and the profile use, references first."""
     jobs = [Job("base", layers, "forget"), Job("base", layers, "retain")]
     jobs += [job for _, _, job in _row_jobs(layers, late)]

@@ -72,7 +72,9 @@ def rests_on(checks: Sequence[CheckResult], level: Level, trust: Trust) -> str:
 def limitations(level: Level, trust: Trust) -> tuple[str, ...]:
     """Return what the verdict does not prove."""
     base = {
-        "pinned by the user": (),
+        "pinned by the user": (
+            "The base's weights are pinned; its other files are, where no digest was given for them, as claimed.",
+        ),
         "claimed by the producer": (
             "The base's digest is the producer's claim: give --base-digest with the vendor's digest to pin the base.",
         ),

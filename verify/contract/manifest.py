@@ -3,14 +3,14 @@
 Everything here is a *claim* of the producer. The verifier recomputes what it can and says what it could not.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
 from verify.contract.schema import Estimate, FileDigest, Schema, Sha256
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:mansu:unlearning/v1"
+STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE: Final = "urn:mansu:unlearning/v1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
 

@@ -1,4 +1,4 @@
-"""The five rows of permanence: does every masked parameter's edit survive NF4? (DESIGN section 3.)
+"""The five rows of permanence, and which moves satisfy them (DESIGN section 3).
 
 Comparisons run in float64, where products of a float32 scale and a float32 width are exact.
 """

@@ -1,0 +1,98 @@
+"""`mansu`: make keys, unlearn, run the demo. Logs and progress go to stderr; exit codes are those of `ExitCode`."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import mansu
+from verify.errors import ExitCode, MansuError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Unlearning that survives NF4 quantization, with the evidence."
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """Unlearning that survives NF4 quantization, with the evidence."""
+    if version:
+        typer.echo(f"mansu {mansu.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def keygen(
+    out: Annotated[Path, typer.Option(help="Folder for private.pem (mode 0600) and public.pem.")],
+) -> None:
+    """Write an ECDSA P-256 key pair; keys that exist are never overwritten."""
+    from verify.artefact import write_key_pair  # noqa: PLC0415  (keeps --help fast)
+
+    private, public = write_key_pair(out)
+    typer.echo(f"private key: {private}\npublic key:  {public}")
+
+
+@app.command()
+def unlearn(
+    model: Annotated[Path, typer.Option(help="Base model: a Hugging Face folder with safetensors.")],
+    forget: Annotated[Path, typer.Option(help="What to forget, as JSON lines.")],
+    retain: Annotated[Path, typer.Option(help="What to keep, as JSON lines.")],
+    key: Annotated[Path, typer.Option(help="Private key (PEM) that signs the manifest.")],
+    out: Annotated[Path, typer.Option(help="New folder for the certificate.")],
+    config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML).")] = None,
+) -> None:
+    """Make a model forget, and write the edited model with its ledger, probes and signed manifest."""
+    from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
+    from mansu.progress import Steps  # noqa: PLC0415
+    from mansu.unlearn import unlearn as run  # noqa: PLC0415
+    from verify.artefact import load_private  # noqa: PLC0415
+
+    settings = read_config(config)
+    steps = Steps(Console(stderr=True))
+    outcome = run(model, forget, retain, load_private(key), out, settings, steps=steps)
+    typer.echo(outcome.summary())
+    if not outcome.target_met:
+        raise typer.Exit(int(ExitCode.FAIL))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path("demo-run"),
+    compare: Annotated[bool, typer.Option("--compare", help="Also run GradDiff and NPO on the same data.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML).")] = None,
+) -> None:
+    """Make SmolLM2-135M-Instruct forget the world's capitals, verify it, and write the report."""
+    from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
+    from mansu.demo.run import run_demo  # noqa: PLC0415
+    from mansu.progress import Steps  # noqa: PLC0415
+
+    code = run_demo(out, read_config(config), compare=compare, steps=Steps(Console(stderr=True)))
+    raise typer.Exit(code)
+
+
+def main() -> None:
+    """Run the command line; every error becomes a message and a documented exit code."""
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    try:
+        app(args=words, prog_name="mansu")
+    except MansuError as error:
+        typer.echo(error.diagnostic(), err=True)
+        sys.exit(int(error.exit_code))
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing was left half-written", err=True)
+        sys.exit(int(ExitCode.INTERRUPTED))
+    except Exception as error:  # noqa: BLE001  (the one place where every bug must become exit 4)
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        line = " ".join(str(error).split())
+        typer.echo(f"ME400: internal error: {type(error).__name__}: {line} (--debug shows where)", err=True)
+        sys.exit(int(ExitCode.INTERNAL))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The demo from end to end: base model, sets, keys, unlearning, and the verifier as a process of its own."""
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from mansu.config import Config
+from mansu.demo.base_model import ORIGIN, write_base
+from mansu.demo.compare import compare_methods
+from mansu.demo.sets import write_sets
+from mansu.progress import Steps
+from mansu.unlearn import unlearn
+from verify.artefact import load_private, write_key_pair
+
+
+def run_demo(out: Path, config: Config, *, compare: bool, steps: Steps) -> int:
+    """Run the demo in `out` and return the verifier's exit code.
+
+    `base/` and `keys/` are kept from an earlier run; `certified/` is made anew.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    base, keys, certified = out / "base", out / "keys", out / "certified"
+    with steps.step("Writing the base model", 1) as advance:
+        write_base(base)
+        advance(1)
+    steps.say(f"base: {ORIGIN}")
+    forget, retain = write_sets(out / "sets")
+    if not (keys / "private.pem").exists():
+        write_key_pair(keys)
+    shutil.rmtree(certified, ignore_errors=True)
+    outcome = unlearn(base, forget, retain, load_private(keys / "private.pem"), certified, config, steps=steps)
+    steps.say(outcome.summary())
+    code = _verify(certified, keys / "public.pem")
+    if compare:
+        print(compare_methods(base, forget, retain, certified, config, steps=steps))
+    return code
+
+
+def _verify(certified: Path, key: Path) -> int:
+    """Run `mansu-verify` as its own process: it shares nothing with the engine but the files."""
+    report = certified / "report" / "report.html"
+    report.parent.mkdir(exist_ok=True)
+    command = [
+        *(str(certified / "model" / "model.safetensors"), "--manifest", str(certified / "m.json")),
+        *("--key", str(key), "--report", f"html={report}"),
+    ]
+    code = subprocess.run([sys.executable, "-m", "verify.cli", *command], check=False).returncode  # noqa: S603
+    print(f"repeat: {shlex.join(['mansu-verify', *command])}\nreport: {report}", flush=True)
+    return code

@@ -1,0 +1,179 @@
+"""Behaviour's checks on data: answers in, statuses out. Running models is tested in test_check."""
+
+import certificates as c
+import pytest
+import torch
+
+from verify.behaviour.axes import Answers
+from verify.behaviour.probes import Choice, PairProbe, Probes, Text
+from verify.checks import behaviour
+from verify.checks.behaviour import Measured, judge
+from verify.contract.policy import Policy
+from verify.errors import ArtefactError
+
+FORGET, OTHER, RETAIN = "capitals, held-out wordings", "capitals, held-out facts", "colours"
+N = 100
+POLICY = Policy()
+
+
+def probes(count: int = N, *, forget_row: str = FORGET, prose: int = N) -> Probes:
+    choices = [
+        Choice(axis=axis, row=row, prompt=f"{row} {i}", answer="x", pool="p")
+        for axis, row in (("forgetting", forget_row), ("forgetting", OTHER), ("retention", RETAIN))
+        for i in range(count)
+    ]
+    return Probes(
+        choices=tuple(choices),
+        texts=tuple(Text(row="prose", text=f"text {i}") for i in range(prose)),
+        pairs=(),
+        pools={"p": ("x", "y")},
+    )
+
+
+def answers(forget: int, other: int, retain: int, *, nll: float = 3.0, count: int = N, prose: int = N) -> Answers:
+    """Return answers of which the first so many of each row are right; `nll` is nats a token, ten tokens a text."""
+    right = torch.cat([torch.arange(count) < n for n in (forget, other, retain)])
+    return Answers(
+        correct=right,
+        mass=torch.ones(3 * count),
+        nll=torch.full((prose,), 10 * nll, dtype=torch.float64),
+        tokens=torch.full((prose,), 10),
+    )
+
+
+BASE, BASE_NF4 = answers(80, 70, 90), answers(70, 60, 80, nll=3.2)
+GOOD, GOOD_NF4 = answers(2, 30, 89), answers(1, 30, 79, nll=3.21)
+
+
+def measured(**models: Answers) -> Measured:
+    chosen = {"base": BASE, "base_nf4": BASE_NF4, "edited": GOOD, "edited_nf4": GOOD_NF4, **models}
+    return Measured(probes(), **chosen)
+
+
+def statuses(found: Measured, policy: Policy = POLICY) -> dict[str, str]:
+    return {check.id: check.status for check in judge(found, policy)[0]}
+
+
+def test_a_good_edit_holds_everywhere() -> None:
+    checks, rows = judge(measured(), POLICY)
+    assert {check.id: check.status for check in checks} == dict.fromkeys(
+        ("MV301", "MV302", "MV303", "MV309", "MV304", "MV307", "MV305", "MV306"), "pass"
+    )
+    assert [(row.axis, row.row, row.status) for row in rows] == [
+        ("forgetting", FORGET, "pass"),
+        ("forgetting", OTHER, "skipped"),
+        ("retention", RETAIN, "pass"),
+        ("retention", "prose", "pass"),
+        ("ptq_gap", FORGET, "pass"),
+        ("ptq_gap", OTHER, "skipped"),
+    ]
+    assert all("PASS" not in check.found + check.title for check in checks)
+
+
+def test_rows_hold_the_numbers_of_all_four_models() -> None:
+    _, rows = judge(measured(), POLICY)
+    forget, _, retain, prose, gap, _ = rows
+    assert [e.value for e in (forget.base, forget.base_nf4, forget.edited, forget.edited_nf4)] == [0.8, 0.7, 0.02, 0.01]
+    assert retain.difference.value == pytest.approx(-0.01)
+    assert retain.difference_nf4.value == pytest.approx(-0.01)
+    assert prose.base.value == pytest.approx(torch.tensor(3.0).exp().item())
+    assert prose.difference_nf4.value == pytest.approx(torch.tensor(0.01).expm1().item())
+    # on this axis the differences are gaps: the base's, then the edited model's
+    assert gap.difference.value == pytest.approx(-0.1)
+    assert gap.difference_nf4.value == pytest.approx(-0.01)
+
+
+@pytest.mark.parametrize(
+    ("models", "failing"),
+    [
+        ({"edited": answers(9, 30, 89)}, {"MV304"}),
+        ({"edited": answers(8, 30, 89)}, set()),
+        ({"edited_nf4": answers(20, 30, 79, nll=3.21)}, {"MV304", "MV307"}),
+        ({"edited": answers(2, 30, 87)}, {"MV305"}),
+        ({"edited": answers(2, 30, 88)}, set()),
+        ({"edited_nf4": answers(1, 30, 77, nll=3.21)}, {"MV305"}),
+        ({"edited": answers(2, 30, 89, nll=3.031)}, {"MV306"}),
+        ({"edited_nf4": answers(1, 30, 79, nll=3.231)}, {"MV306"}),
+        ({"edited": answers(2, 100, 100)}, set()),
+    ],
+)
+def test_each_threshold(models: dict[str, Answers], failing: set[str]) -> None:
+    found = statuses(measured(**models))
+    assert {check_id for check_id, status in found.items() if status == "fail"} == failing
+
+
+def test_a_small_positive_gap_is_within_its_interval() -> None:
+    found, rows = judge(measured(edited=answers(1, 30, 89), edited_nf4=answers(2, 30, 79)), POLICY)
+    gap = next(row for row in rows if row.axis == "ptq_gap" and row.row == FORGET)
+    assert gap.difference_nf4.value == pytest.approx(0.01)
+    assert gap.difference_nf4.low <= 0
+    assert next(check for check in found if check.id == "MV307").status == "pass"
+
+
+def test_held_out_facts_are_reported_not_decided() -> None:
+    _, rows = judge(measured(edited=answers(2, 100, 89)), POLICY)
+    row = next(row for row in rows if row.axis == "forgetting" and row.row == OTHER)
+    assert (row.status, row.rule) == ("skipped", "reported, not decided")
+    assert row.edited.value == 1.0
+
+
+def test_a_base_that_does_not_know_the_forget_set_decides_nothing() -> None:
+    assert statuses(measured(base_nf4=answers(24, 60, 80, nll=3.2)))["MV303"] == "undecided"
+    assert statuses(measured(base_nf4=answers(60, 24, 80, nll=3.2)))["MV303"] == "undecided"
+
+
+def test_too_few_probes_decide_nothing_either_way() -> None:
+    count = 99
+    small = probes(count, prose=count)
+    same = {"count": count, "prose": count}
+    for edited in (answers(1, 30, 89, **same), answers(99, 30, 1, nll=9.0, **same)):
+        base = answers(80, 70, 90, **same)
+        found = statuses(Measured(small, base, base, edited, edited))
+        assert {found[check_id] for check_id in ("MV309", "MV304", "MV305", "MV306", "MV307")} == {"undecided"}
+
+
+def test_one_question_asked_many_times_is_one_probe() -> None:
+    repeated = Probes(
+        choices=tuple(choice.model_copy(update={"prompt": "same"}) for choice in probes().choices),
+        texts=probes().texts,
+        pairs=(),
+        pools=probes().pools,
+    )
+    found = statuses(Measured(repeated, BASE, BASE_NF4, GOOD, GOOD_NF4))
+    assert found["MV309"] == "undecided"
+    assert found["MV304"] == "undecided"
+
+
+def test_every_kind_of_row_must_exist() -> None:
+    full = probes()
+    without_retention = tuple(choice for choice in full.choices if choice.axis == "forgetting")
+    renamed = probes(forget_row="capitals, easy ones")
+    for lacking in (
+        Probes(without_retention, full.texts, (), full.pools),
+        Probes(full.choices, (), (), full.pools),
+        renamed,
+    ):
+        check = behaviour.enough_probes(lacking, POLICY)
+        assert check.status == "fail"
+        assert "no row of" in check.found
+
+
+def test_pools_must_leave_a_choice() -> None:
+    tokenizer = c.tokenizer()
+    good = c.probes()
+    behaviour.require_choices(tokenizer, good)
+    for pools in ({**good.pools, "colours": ("colour1",)}, {**good.pools, "colours": ("colour1 in", "colour1 of")}):
+        choices = tuple(
+            x.model_copy(update={"answer": pools["colours"][0]}) for x in good.choices if x.pool == "colours"
+        )
+        pairs: tuple[PairProbe, ...] = ()
+        with pytest.raises(ArtefactError) as caught:
+            behaviour.require_choices(tokenizer, Probes(choices, good.texts, pairs, pools))
+        assert caught.value.id == "MV301"
+
+
+def test_a_text_of_one_token_is_refused() -> None:
+    good = c.probes()
+    with pytest.raises(ArtefactError) as caught:
+        behaviour.require_choices(c.tokenizer(), Probes(good.choices, (Text(row="prose", text="the"),), (), good.pools))
+    assert caught.value.id == "MV301"
