@@ -83,9 +83,11 @@ def main() -> None:
     except MansuError as error:
         typer.echo(error.diagnostic(), err=True)
         sys.exit(int(error.exit_code))
-    except KeyboardInterrupt:
-        typer.echo("interrupted: nothing was left half-written", err=True)
-        sys.exit(int(ExitCode.INTERRUPTED))
+    except SystemExit as stop:
+        # typer turns Ctrl-C into this exit without a word
+        if stop.code == ExitCode.INTERRUPTED:
+            typer.echo("interrupted: nothing was left half-written", err=True)
+        raise
     except Exception as error:  # noqa: BLE001  (the one place where every bug must become exit 4)
         if "--debug" in sys.argv:
             traceback.print_exc()

@@ -32,9 +32,9 @@ class Config(Schema):
     steps_between: int = Field(default=6, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
     snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
-    retain_weight: float = Field(default=0.2, ge=0)
-    prompt_divergence_weight: float = Field(default=1.0, ge=0)
-    text_divergence_weight: float = Field(default=1.5, ge=0)
+    retain_weight: float = Field(default=0.1, ge=0)
+    prompt_divergence_weight: float = Field(default=0.8, ge=0)
+    text_divergence_weight: float = Field(default=1.2, ge=0)
     # targets and evidence
     forget_target: float = Field(default=0.08, ge=0, le=1)
     forget_known: float = Field(default=0.25, ge=0, le=1)

@@ -43,7 +43,7 @@ def batches() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     return stacked(forget), stacked(retain), stacked(prose)
 
 
-def trained_model(layers: int = 4, steps: int = 150) -> LlamaForCausalLM:
+def trained_model(layers: int = 4, steps: int = 220) -> LlamaForCausalLM:
     """Return a model that knows all facts."""
     model = c.random_model(seed=1, layers=layers)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
@@ -56,7 +56,7 @@ def trained_model(layers: int = 4, steps: int = 150) -> LlamaForCausalLM:
     return model.eval()
 
 
-def forgetting_edits(base: Path, *, rounds: int = 12, per_round: int = 150) -> dict[str, tuple[Tensor, Tensor]]:
+def forgetting_edits(base: Path, *, rounds: int = 30, per_round: int = 80) -> dict[str, tuple[Tensor, Tensor]]:
     """Return a valid edit after which the model no longer answers the forget facts."""
     files = read_weights(base)
     stored = {name: as_torch(files.holder(name), name) for name in files.tensors()}
@@ -92,7 +92,15 @@ def _log_probabilities(model: LlamaForCausalLM, batch: Tensor) -> Tensor:
     return model(input_ids=batch).logits.log_softmax(-1)
 
 
-def _step(model, weights, options, moved, reference, count: int) -> None:
+def _step(
+    model: LlamaForCausalLM,
+    weights: dict[str, Tensor],
+    options: dict[str, tuple[Tensor, Tensor]],
+    moved: dict[str, Tensor],
+    reference: list[Tensor],
+    count: int,
+) -> None:
+    """Take one round: move the `count` values that help most, to first order."""
     forget, *kept = batches()
     loss = 0.0
     for batch in forget:
@@ -109,7 +117,7 @@ def _step(model, weights, options, moved, reference, count: int) -> None:
     gradients = torch.autograd.grad(loss, list(weights.values()))
     gains, targets = {}, {}
     for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
-        base, values = options[name]
+        _, values = options[name]
         slope, flat = gradient.reshape(-1), weight.detach().reshape(-1)
         helpful = (values - flat[:, None]) * slope[:, None] < 0
         distance = (values - flat[:, None]).abs().masked_fill(~helpful | values.isnan(), torch.inf)

@@ -145,7 +145,8 @@ def _runs(certificate: Certificate, policy: Policy, progress: Progress) -> Findi
     """Run the models: behaviour, then erasure, then what the manifest claims of both."""
     try:
         probes = parse_probes(certificate.probes)
-        models = open_models(certificate)
+        progress("Building base and edited model", 0, 4)
+        models = open_models(certificate, progress=lambda done: progress("Building base and edited model", done, 4))
         behaved, measured = _behaviour(models, probes, policy, progress)
         erased = _erasure(certificate, models, probes, policy, progress)
     except ArtefactError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import certificates as c
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from verify.artefact import LedgerEntry, as_torch, read_weights, walk
 from verify.cli import main
@@ -252,7 +252,7 @@ def test_a_pin_of_another_file_alone_does_not_pin_the_weights(tiny_certificate: 
     assert json.loads(answer.output)["trust"]["base_digest"] == "claimed by the producer"
 
 
-def test_signed_again_a_swapped_base(certificate: c.Certificate, ask: Ask, tmp_path: Path) -> None:
+def test_signed_again_a_swapped_base(certificate: c.Certificate, ask: Ask) -> None:
     """The ledger's base values are another model's: what it rebuilds is not the base that the manifest names."""
     entries = c.entries_of(certificate)
     swapped = {name: LedgerEntry(entry.indices, entry.base * 2) for name, entry in entries.items()}
@@ -304,7 +304,7 @@ def test_signed_again_double_claims(certificate: c.Certificate, ask: Ask) -> Non
 
 def test_signed_again_with_a_raised_absmax(certificate: c.Certificate, ask: Ask) -> None:
     """A masked value beyond its block's scale rescales its neighbours: their codes change though they do not."""
-    name, index, base = a_masked_value(certificate)
+    name, index, _ = a_masked_value(certificate)
     scale = quantize(c.linear_weights(certificate.base)[name]).scales().reshape(-1)[index]
     c.poke(certificate, name, index, (3 * scale).to(torch.bfloat16))
     c.sign(certificate, c.digests_of(certificate.base))
@@ -400,6 +400,18 @@ def test_signed_again_a_hostile_configuration(certificate: c.Certificate, ask: A
     path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
     c.sign(certificate, c.rebuilt_digests(certificate))
     refused(ask(certificate), "MV106")
+
+
+def test_signed_again_a_second_output_head_beside_the_tied_one(tiny_keys: c.Keys, tmp_path: Path, ask: Ask) -> None:
+    """Some loaders would tie the head to the embedding, others take the stored one: another model for each."""
+    base = c.save_base(c.random_model(), tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    head = tensors["model.embed_tokens.weight"]
+    for name, values, code in (("same", head.clone(), 0), ("other", head + 1, 1)):
+        save_file({**tensors, "lm_head.weight": values}, base / "model.safetensors", metadata={"format": "pt"})
+        answer = ask(c.make(base, tmp_path / name, tiny_keys, c.valid_edits(base)))
+        assert answer.code == code
+        assert ("MV106" in answer.failed) is (code == 1)
 
 
 # --- as a process of its own -----------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -134,6 +135,7 @@ def _parse(model: Path, statement: Statement, files: Files, pinned: Mapping[str,
     opened = open_folder(others)
     shapes = {name: view.shape for name, view in weights.tensors().items()}
     model_outline = outline(opened.config, shapes)
+    require_one_read_out(model_outline, weights)
     architecture = type(model_outline).__name__
     found.checks.append(passed("MV106", "a causal language model in safetensors, without code", architecture))
     return Certificate(statement, weights, ledger, others, files.below(PROBES), opened, model_outline, stored)
@@ -255,6 +257,21 @@ def _unchanged(ledger: Ledger, weights: ModelFiles) -> dict[str, int]:
         if equal:
             counts[name] = equal
     return counts
+
+
+def require_one_read_out(model_outline: Any, weights: ModelFiles) -> None:
+    """Raise ArtefactError MV106 where the output head is tied to the embedding and stored with other values.
+
+    Loaders disagree on which of the two then counts.
+    """
+    if not model_outline.config.tie_word_embeddings or "lm_head.weight" not in weights.tensors():
+        return
+    embedding = model_outline.get_input_embeddings()
+    name = next(name for name, module in model_outline.named_modules() if module is embedding)
+    head, tied = (as_torch(weights.holder(x), x) for x in ("lm_head.weight", f"{name}.weight"))
+    if not torch.equal(head, tied):
+        expected = "one set of values for embedding and output head"
+        raise ArtefactError("MV106", "the output head is tied to the embedding but differs", expected=expected)
 
 
 def stored_dtype(weights: ModelFiles) -> torch.dtype:

@@ -1,6 +1,6 @@
 """The models of the full level: base and edited, each in full precision and under NF4, sharing what they can."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,15 +22,20 @@ class Models:
     edited_nf4: Language
 
 
-def open_models(certificate: Certificate) -> Models:
-    """Build the models from the buffers that were hashed.
+def open_models(certificate: Certificate, *, progress: Callable[[int], None]) -> Models:
+    """Build the models from the buffers that were hashed; `progress` is told how many of the four are there.
 
     Raises ArtefactError MV106 where the folder cannot be used, MV302 where NF4 does not give the codes it should.
     """
     base = build(certificate.opened, {name: certificate.base(name) for name in certificate.names()})
-    edits = {name: certificate.edited(name).float() for name in certificate.ledger.entries}
-    edited = variant(base, edits)
-    return Models(base, nf4_copy(base, certificate.stored), edited, nf4_copy(edited, certificate.stored))
+    progress(1)
+    base_nf4 = nf4_copy(base, certificate.stored)
+    progress(2)
+    edited = variant(base, {name: certificate.edited(name).float() for name in certificate.ledger.entries})
+    progress(3)
+    edited_nf4 = nf4_copy(edited, certificate.stored)
+    progress(4)
+    return Models(base, base_nf4, edited, edited_nf4)
 
 
 def random_edit(certificate: Certificate, base: Language, *, margin: float, seed: int) -> Language:

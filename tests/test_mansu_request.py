@@ -1,0 +1,70 @@
+"""Reading, refusing and splitting requests."""
+
+from pathlib import Path
+
+import pytest
+import requests_tiny as r
+
+from mansu.request import Request, pools, read_request
+from verify.errors import UsageError
+
+
+def read(tmp_path: Path, forget: list[r.Line], retain: list[r.Line], seed: int = 0) -> Request:
+    return read_request(r.write(tmp_path / "f.jsonl", forget), r.write(tmp_path / "r.jsonl", retain), seed=seed)
+
+
+def test_nothing_measured_was_trained_on(tmp_path: Path) -> None:
+    request = read(tmp_path, r.forget_lines(), r.retain_lines())
+    trained = {fact.prompt for fact in (*request.forget.train, *request.retain.train)}
+    measured = (*request.forget.held_out_wordings, *request.forget.held_out_facts, *request.retain.held_out_facts)
+    assert not trained & {fact.prompt for fact in measured}
+    whole = (*request.forget.held_out_facts, *request.retain.held_out_facts)
+    facts = {fact.fact for fact in (*request.forget.train, *request.retain.train)}
+    assert not facts & {fact.fact for fact in whole}
+    assert {fact.wording for fact in request.forget.train}.isdisjoint(
+        fact.wording for fact in request.forget.held_out_wordings
+    )
+    assert not set(request.prose) & set(request.prose_held_out)
+    assert len(request.forget.train) == 30 * 3
+    assert len(request.forget.held_out_facts) == 10 * 4
+
+
+def test_the_split_follows_the_seed(tmp_path: Path) -> None:
+    one, same, other = (read(tmp_path, r.forget_lines(), r.retain_lines(), seed) for seed in (1, 1, 2))
+    assert one == same
+    assert one.forget.train != other.forget.train
+
+
+def test_multiple_choice_becomes_letters(tmp_path: Path) -> None:
+    line: r.Line = {"question": "Which?", "choices": ["left", "right"], "answer": 1}
+    request = read(tmp_path, [line], [{"prompt": "a", "answer": "b"}])
+    (fact,) = request.forget.train
+    assert fact.prompt.endswith("B. right\nAnswer:")
+    assert (fact.answer, fact.alternatives) == ("B", ("A",))
+    assert list(pools([fact]).values()) == [("A", "B")]
+
+
+@pytest.mark.parametrize(
+    ("forget", "identity"),
+    [
+        ([], "ME201"),
+        ([{"prompt": "", "answer": "x"}], "ME202"),
+        ([{"prompt": "x"}], "ME202"),
+        ([{"prompt": "x", "answer": "y", "surprise": 1}], "ME202"),
+        ([{"question": "x", "choices": ["a", "b"], "answer": 2}], "ME202"),
+        ([{"prompt": "The flag  is", "answer": "red"}], "ME203"),
+        ([{"prompt": "other", "answer": "red", "fact": "flag"}], "ME203"),
+        ([{"text": "plain"}], "ME200"),
+    ],
+)
+def test_bad_sets_are_refused(tmp_path: Path, forget: list[r.Line], identity: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path, forget, [{"prompt": "the flag is", "answer": "Red", "fact": "flag"}])
+    assert caught.value.id == identity
+    assert caught.value.exit_code == 2
+    assert caught.value.remedy
+
+
+def test_a_missing_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_request(tmp_path / "none", r.write(tmp_path / "r", r.retain_lines()), seed=0)

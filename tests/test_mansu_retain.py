@@ -1,0 +1,45 @@
+"""Null space and Fisher on a tiny model."""
+
+import certificates as c
+import torch
+
+from mansu.examples import Prompts, Texts
+from mansu.retain import fisher, null_space
+from verify.behaviour.loading import nf4_linears
+
+
+def test_projector_is_one_and_removes_what_the_retain_set_uses() -> None:
+    model = c.random_model().eval()
+    layers = nf4_linears(model)
+    prompts = Prompts(((3, 4, 5), (5, 6, 7)), (1, 2), ((1, 2), (1, 2)), 0)
+    space = null_space(
+        model, layers, prompts, [Texts(torch.arange(24).reshape(3, 8))], energy=0.9, progress=lambda _: None
+    )
+    assert space.projectors.keys() == layers.keys()
+    for name, p in space.projectors.items():
+        assert torch.allclose(p @ p, p, atol=1e-4), name
+        assert round(float(p.trace())) == space.kept[name] < layers[name].in_features
+    assert space.projectors["model.layers.0.self_attn.q_proj"] is space.projectors["model.layers.0.self_attn.k_proj"]
+
+
+def test_retain_activations_lose_their_energy() -> None:
+    model = c.random_model().eval()
+    layers = nf4_linears(model)
+    prompts = Prompts(((3, 4, 5),), (1,), ((1, 2),), 0)
+    seen: list[torch.Tensor] = []
+    name = "model.layers.1.mlp.down_proj"
+    handle = layers[name].register_forward_pre_hook(lambda _m, args: seen.append(args[0].detach().reshape(-1, 128)))
+    with torch.no_grad():
+        model(input_ids=torch.tensor([[3, 4, 5]]))
+    handle.remove()
+    space = null_space(model, layers, prompts, [], energy=0.9, progress=lambda _: None)
+    kept = (seen[0] @ space.projectors[name]).square().sum() / seen[0].square().sum()
+    assert float(kept) <= 0.1 + 1e-4
+
+
+def test_fisher_is_the_mean_squared_gradient() -> None:
+    layer = torch.nn.Linear(2, 1, bias=False)
+    x = torch.tensor([[1.0, 2.0]])
+    found = fisher({"l": layer}, [lambda: layer(x).sum(), lambda: 3 * layer(x).sum()], progress=lambda _: None)
+    assert torch.allclose(found.diagonal["l"], torch.tensor([[5.0, 20.0]]))
+    assert found.mean == 12.5

@@ -1,0 +1,183 @@
+"""The engine's command on a tiny model: what it writes, and what it refuses without leaving anything behind."""
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import certificates as c
+import pytest
+import requests_tiny as r
+import torch
+import tiny_unlearning as t
+from rich.console import Console
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from mansu import seal
+from mansu.config import Config
+from mansu.progress import Steps
+from mansu.unlearn import Outcome, unlearn
+from verify.artefact import load_private
+from verify.check import check
+from verify.errors import UsageError
+
+QUICK = Config(
+    attribution_pairs=8,
+    circuit_pairs=4,
+    sampled_texts=8,
+    text_length=8,
+    fisher_batches=2,
+    steps=4,
+    steps_between=2,
+    snaps=(0.6, 1.0),
+    entry_share=0.0,
+    learning_rate=1e-2,
+    forget_pairs=6,
+    retain_pairs=6,
+)
+
+
+@pytest.fixture(scope="module")
+def knowing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that knows the forget facts (in the wording of `certificates.prompt`)."""
+    return c.save_base(t.trained_model(layers=4), tmp_path_factory.mktemp("knowing"))
+
+
+def run(
+    base: Path, folder: Path, keys: c.Keys, *, forget: list[r.Line] | None = None, config: Config = QUICK
+) -> Outcome:
+    return unlearn(
+        base,
+        r.write(folder / "forget.jsonl", r.forget_lines() if forget is None else forget),
+        r.write(folder / "retain.jsonl", r.retain_lines()),
+        load_private(keys.private),
+        folder / "out",
+        config,
+        steps=Steps(Console(quiet=True)),
+    )
+
+
+def known_facts() -> list[r.Line]:
+    """The wordings that the tiny model was trained on."""
+    return [
+        {"prompt": frame(name), "answer": c.capital(i), "group": "capitals", "fact": f"capital:{name}"}
+        for i, name in enumerate(c.COUNTRIES)
+        for frame in (lambda n: c.prompt("capital", n), c.held_out_wording)
+    ]
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [name for name in os.listdir(folder) if name not in {"forget.jsonl", "retain.jsonl"}]
+
+
+@pytest.mark.parametrize("shards", ["1GB", "150KB"])
+def test_writes_a_certificate_whose_static_checks_hold(tmp_path: Path, tiny_keys: c.Keys, shards: str) -> None:
+    base = c.save_base(t.trained_model(layers=4), tmp_path / "base", shard_size=shards)
+    outcome = run(base, tmp_path, tiny_keys, forget=known_facts())
+    out = tmp_path / "out"
+    assert sorted(os.listdir(out)) == ["ledger.safetensors", "m.json", "model", "probes"]
+    found = check(out / "model", out / "m.json", keys=[tiny_keys.public], level="static")
+    assert found.verdict == "PASS", found.headline
+    assert found.permanence[0].masked == outcome.changed > 0
+    assert all(row.violated == 0 for row in found.permanence[0].rows)
+    others = [p for p in base.iterdir() if p.suffix != ".safetensors"]
+    assert all((out / "model" / p.name).read_bytes() == p.read_bytes() for p in others)
+    sizes = {p.name: p.stat().st_size for p in base.iterdir()}
+    assert {p.name: p.stat().st_size for p in (out / "model").iterdir()} == sizes
+
+
+def test_an_unknown_forget_set_is_nothing_to_forget(tmp_path: Path, tiny_base: Path, tiny_keys: c.Keys) -> None:
+    with pytest.raises(UsageError, match="nothing to forget") as caught:
+        run(tiny_base, tmp_path, tiny_keys)
+    assert caught.value.id == "ME211"
+    assert leftovers(tmp_path) == []
+
+
+def test_an_answer_without_tokens_is_refused(tmp_path: Path, tiny_base: Path, tiny_keys: c.Keys) -> None:
+    with pytest.raises(UsageError, match="tokenizes to nothing") as caught:
+        run(tiny_base, tmp_path, tiny_keys, forget=[{"prompt": "the capital of country1 is", "answer": "  "}])
+    assert caught.value.id == "ME204"
+    assert leftovers(tmp_path) == []
+
+
+def _no_safetensors(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _pickle(folder: Path) -> None:
+    _no_safetensors(folder)
+    torch.save({}, folder / "pytorch_model.bin")
+
+
+def _gpt2(folder: Path) -> None:
+    GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=1, vocab_size=64)).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(_no_safetensors, "no safetensors"), (_pickle, "pickle"), (_gpt2, "GPT2|supported|architecture")],
+)
+def test_unusable_model_folders_are_refused(tmp_path: Path, tiny_keys: c.Keys, damage: object, message: str) -> None:
+    base = c.save_base(c.random_model(), tmp_path / "base")
+    damage(base)  # type: ignore[operator]
+    (tmp_path / "work").mkdir()
+    with pytest.raises(UsageError, match=message) as caught:
+        run(base, tmp_path / "work", tiny_keys)
+    assert caught.value.exit_code == 2
+    assert leftovers(tmp_path / "work") == []
+
+
+def test_a_folder_that_exists_is_never_overwritten(tmp_path: Path, tiny_base: Path, tiny_keys: c.Keys) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match="output folder exists"):
+        run(tiny_base, tmp_path, tiny_keys)
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, knowing: Path, tiny_keys: c.Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(seal, "write_ledger", full)
+    with pytest.raises(UsageError, match="could not be written") as caught:
+        run(knowing, tmp_path, tiny_keys, forget=known_facts())
+    assert "No space left" in caught.value.found
+    assert leftovers(tmp_path) == []
+
+
+def test_interrupted_in_the_middle_leaves_nothing_behind(tmp_path: Path, knowing: Path, tiny_keys: c.Keys) -> None:
+    r.write(tmp_path / "forget.jsonl", known_facts())
+    r.write(tmp_path / "retain.jsonl", r.retain_lines())
+    arguments = ["--model", knowing, "--forget", tmp_path / "forget.jsonl", "--retain", tmp_path / "retain.jsonl"]
+    arguments += ["--key", tiny_keys.private, "--out", tmp_path / "out"]
+    words = [sys.executable, "-m", "mansu.cli", "unlearn", *map(str, arguments)]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not any(name.endswith(".partial") for name in os.listdir(tmp_path)):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "interrupted" in err
+    assert leftovers(tmp_path) == []
+
+
+def test_commands_document_themselves_and_exit_as_promised(tmp_path: Path) -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "mansu.cli", "keygen", "--out", tmp_path / "k"], capture_output=True, check=True
+    )
+    assert b"public.pem" in made.stdout
+    assert (tmp_path / "k" / "private.pem").stat().st_mode & 0o777 == 0o600
+    digest = hashlib.sha256((tmp_path / "k" / "private.pem").read_bytes()).hexdigest()
+    again = subprocess.run(
+        [sys.executable, "-m", "mansu.cli", "keygen", "--out", tmp_path / "k"], capture_output=True, check=False
+    )
+    assert again.returncode == 2
+    assert hashlib.sha256((tmp_path / "k" / "private.pem").read_bytes()).hexdigest() == digest
