@@ -12,8 +12,8 @@ from pathlib import Path
 import certificates as c
 import pytest
 import requests_tiny as r
-import torch
 import tiny_unlearning as t
+import torch
 from rich.console import Console
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -71,7 +71,7 @@ def known_facts() -> list[r.Line]:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return [name for name in os.listdir(folder) if name not in {"forget.jsonl", "retain.jsonl"}]
+    return [name for name in (path.name for path in folder.iterdir()) if name not in {"forget.jsonl", "retain.jsonl"}]
 
 
 @pytest.mark.parametrize("shards", ["1GB", "150KB"])
@@ -79,7 +79,7 @@ def test_writes_a_certificate_whose_static_checks_hold(tmp_path: Path, tiny_keys
     base = c.save_base(t.trained_model(layers=4), tmp_path / "base", shard_size=shards)
     outcome = run(base, tmp_path, tiny_keys, forget=known_facts())
     out = tmp_path / "out"
-    assert sorted(os.listdir(out)) == ["ledger.safetensors", "m.json", "model", "probes"]
+    assert sorted(path.name for path in out.iterdir()) == ["ledger.safetensors", "m.json", "model", "probes"]
     found = check(out / "model", out / "m.json", keys=[tiny_keys.public], level="static")
     assert found.verdict == "PASS", found.headline
     assert found.permanence[0].masked == outcome.changed > 0
@@ -158,7 +158,7 @@ def test_interrupted_in_the_middle_leaves_nothing_behind(tmp_path: Path, knowing
     words = [sys.executable, "-m", "mansu.cli", "unlearn", *map(str, arguments)]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not any(name.endswith(".partial") for name in os.listdir(tmp_path)):
+    while not any(path.suffix == ".partial" for path in tmp_path.iterdir()):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
