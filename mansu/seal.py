@@ -3,13 +3,12 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 from torch import Tensor
 
@@ -177,18 +176,6 @@ def _predicate(base: Base, edit: Edit, ledger: str, evidence: Evidence, claims: 
         circuit=evidence.circuit,
         claims=claims,
     )
-
-
-def changed_values(base: Mapping[str, Tensor], edited: Mapping[str, Tensor]) -> Edit:
-    """Return the difference of two models (layer name → weight, stored dtype) as an edit, for dense baselines."""
-    indices, before, after = {}, {}, {}
-    for layer, weight in base.items():
-        moved = (weight != edited[layer]).reshape(-1).nonzero().reshape(-1)
-        if moved.numel():
-            indices[layer] = moved
-            before[layer] = weight.reshape(-1)[moved].float()
-            after[layer] = edited[layer].reshape(-1)[moved].float()
-    return Edit(indices, before, after, fisher_cost=float(torch.nan))
 
 
 def _write(path: Path, data: bytes | bytearray) -> None:
