@@ -88,11 +88,10 @@ def working_dtype(stored: torch.dtype) -> torch.dtype:
 
 
 def _refused(what: str, found: str) -> UsageError:
-    error = UsageError(
+    return UsageError(
         what,
         expected="config.json, a tokenizer, and weights in safetensors (one file, or shards and an index)",
         found=found,
         remedy="convert the checkpoint with `save_pretrained(folder, safe_serialization=True)` and give that folder",
+        error_id="ME210",
     )
-    error.id = "ME210"
-    return error

@@ -62,11 +62,10 @@ def read_config(path: Path | None) -> Config:
 
 
 def _refused(path: Path, found: str) -> UsageError:
-    error = UsageError(
+    return UsageError(
         "the configuration cannot be used",
         expected=f"a TOML file that sets any of: {', '.join(Config.model_fields)}",
         found=f"{found} ({path})",
         remedy="correct the file, or leave --config out for the defaults",
+        error_id="ME205",
     )
-    error.id = "ME205"
-    return error

@@ -147,14 +147,13 @@ def _first(error: ValueError) -> str:
 
 
 def _set_error(identity: str, message: str, path: str, found: str) -> UsageError:
-    error = UsageError(
+    return UsageError(
         message,
         expected='JSON lines such as {"prompt": "The capital of France is", "answer": "Paris"}',
         found=f"{found} ({path})",
         remedy="correct the file; README.md describes the three kinds of lines",
+        error_id=identity,
     )
-    error.id = identity
-    return error
 
 
 def _facts(lines: Sequence[Line]) -> tuple[list[Fact], list[str]]:
@@ -203,14 +202,13 @@ def _refuse_shared(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
         if (_folded(fact.prompt), _folded(fact.answer)) in kept or ("fact", fact.fact) in kept - {
             ("fact", fact.answer)
         }:
-            error = UsageError(
+            raise UsageError(
                 "the forget and retain sets share a fact",
                 expected="no fact in both sets",
                 found=f"{fact.prompt!r} → {fact.answer!r}",
                 remedy="take it out of one of the sets: it cannot be both forgotten and kept",
+                error_id="ME203",
             )
-            error.id = "ME203"
-            raise error
 
 
 def _folded(text: str) -> str:
@@ -258,11 +256,10 @@ def require_tokens(tokenizer: Any, request: Request) -> None:
     for fact in (*facts, *request.retain.train, *request.retain.held_out_facts):
         for answer in (fact.answer, *fact.alternatives):
             if answer_token(tokenizer, answer) is None:
-                error = UsageError(
+                raise UsageError(
                     "an answer tokenizes to nothing",
                     expected="an answer of at least one token",
                     found=f"{answer!r} after {fact.prompt!r}",
                     remedy="correct or drop the line",
+                    error_id="ME204",
                 )
-                error.id = "ME204"
-                raise error

@@ -81,14 +81,13 @@ def staging(out: Path) -> Iterator[Path]:
 def refuse_existing(out: Path) -> None:
     """Raise `UsageError` ME220 if `out` exists: a certificate is never overwritten."""
     if out.exists():
-        error = UsageError(
+        raise UsageError(
             "the output folder exists",
             expected="a new folder",
             found=str(out),
             remedy="give another --out, or remove the folder first",
+            error_id="ME220",
         )
-        error.id = "ME220"
-        raise error
 
 
 def write_model(folder: Path, base: Base, edit: Edit) -> None:
@@ -184,11 +183,10 @@ def _write(path: Path, data: bytes | bytearray) -> None:
 
 
 def _not_written(out: Path, error: OSError) -> UsageError:
-    refused = UsageError(
+    return UsageError(
         "the certificate could not be written",
         expected=f"room and permission to write {out}",
         found=error.strerror or str(error),
         remedy="free some space or choose another --out; nothing was left behind",
+        error_id="ME220",
     )
-    refused.id = "ME220"
-    return refused

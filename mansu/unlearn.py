@@ -142,14 +142,13 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
     forget_held_out = _prompts(language.tokenizer, held_out, pool_of)
     known = answer_accuracy(model, forget)
     if known < config.forget_known:
-        error = UsageError(
+        raise UsageError(
             "the model does not know the forget set: there is nothing to forget",
             expected=f"at least {config.forget_known:.0%} of its answers right",
             found=f"{known:.1%} right",
             remedy="check the prompts and answers, or leave this model as it is; nothing was written",
+            error_id="ME211",
         )
-        error.id = "ME211"
-        raise error
     retain = _prompts(language.tokenizer, request.retain.train, pool_of)
     with steps.step("Sampling texts from the base", 1) as advance:
         texts = sample_texts(
@@ -172,14 +171,13 @@ def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps
     wanted = config.attribution_pairs + config.circuit_pairs
     pairs = training_pairs(data.request.forget.train, data.pools, language.tokenizer, count=wanted, seed=config.seed)
     if len(pairs) < 2:
-        error = UsageError(
+        raise UsageError(
             "the forget set has no pairs to attribute: no two prompts of one wording and token length",
             expected='facts that differ in their subject only, or a "corrupt" prompt on each line',
             found=f"{len(data.request.forget.train)} prompts to train on, {len(pairs)} pairs",
             remedy='give each line a "corrupt" prompt of the same length in tokens',
+            error_id="ME212",
         )
-        error.id = "ME212"
-        raise error
     cut = len(pairs) * config.attribution_pairs // wanted or 1
     with steps.step("Attributing edges (EAP-IG)", cut) as advance:
         seen = 0

