@@ -11,12 +11,10 @@ from verify.behaviour.axes import Answers, measure
 from verify.behaviour.loading import Language, nf4_copy
 from verify.behaviour.probes import Probes, token_pairs
 from verify.behaviour.statistics import paired_difference, perplexity, proportion
-from verify.circuits import attribute, compare, top_edges
+from verify.checks.study import reference_circuit
+from verify.circuits import attribute, compare
 from verify.contract.manifest import Claim
 from verify.contract.schema import Estimate
-
-REFERENCE_SHARE = 0.05
-"""Share of the base's edges, by |score|, that CAD is read on (DESIGN section 5)."""
 
 Precision = Literal["full", "nf4"]
 
@@ -37,7 +35,7 @@ def measure_claims(
     if pairs:
         with steps.step("CAD of the sealed model", 3) as advance:
             reference = attribute(base.model, pairs)
-            circuit = top_edges(reference, int(REFERENCE_SHARE * int(reference.real.sum())))
+            circuit = reference_circuit(reference)
             advance(1)
             for precision, language in models.items():
                 value = compare(reference, attribute(language.model, pairs), circuit).cad

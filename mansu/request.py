@@ -197,11 +197,12 @@ def _as_cloze(line: MultipleChoice) -> Cloze:
 
 
 def _refuse_shared(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
-    kept = {(_folded(f.prompt), _folded(f.answer)) for f in retain} | {("fact", f.fact) for f in retain}
+    kept = {(_folded(fact.prompt), _folded(fact.answer)) for fact in retain}
+    names = {fact.fact for fact in retain}
     for fact in forget:
-        if (_folded(fact.prompt), _folded(fact.answer)) in kept or ("fact", fact.fact) in kept - {
-            ("fact", fact.answer)
-        }:
+        # a fact without a name is called by its answer, which facts of other kinds may share
+        named = fact.fact != fact.answer and fact.fact in names
+        if named or (_folded(fact.prompt), _folded(fact.answer)) in kept:
             raise UsageError(
                 "the forget and retain sets share a fact",
                 expected="no fact in both sets",

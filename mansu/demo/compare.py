@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -13,17 +12,17 @@ from torch import Tensor
 from mansu.base import Base, open_base, open_language
 from mansu.baselines import METHODS, run_baseline
 from mansu.baselines.gradient import RATES, bin_width_over_update
-from mansu.claims import REFERENCE_SHARE
 from mansu.config import Config
 from mansu.examples import tokenize
 from mansu.probes import all_pools, held_out_probes
 from mansu.progress import Steps
 from mansu.request import read_request
 from verify.behaviour.axes import measure
-from verify.behaviour.loading import Language, empty_model, fill, nf4_copy, nf4_linears
+from verify.behaviour.loading import Language, nf4_copy, nf4_linears, variant
 from verify.behaviour.probes import Probes, token_pairs
 from verify.behaviour.statistics import perplexity
-from verify.circuits import EdgeScores, Pair, attribute, compare, top_edges
+from verify.checks.study import reference_circuit
+from verify.circuits import EdgeScores, Pair, attribute, compare
 from verify.nf4 import quantize
 
 
@@ -96,7 +95,7 @@ def _row(
         measured[row] = (full, nf4)
     full, nf4 = (perplexity(found.nll, found.tokens).value for found in answers)
     measured["perplexity"] = (full, nf4)
-    circuit = top_edges(reference, int(REFERENCE_SHARE * int(reference.real.sum())))
+    circuit = reference_circuit(reference)
     pairs: list[Pair] = token_pairs(language.tokenizer, probes, "forget")
     full, nf4 = (compare(reference, attribute(model.model, pairs), circuit).cad for model in models)
     measured["CAD"] = (full, nf4)
@@ -116,9 +115,7 @@ def _weights(language: Language, stored: torch.dtype) -> dict[str, Tensor]:
 
 def _with(language: Language, weights: dict[str, Tensor]) -> Language:
     """Return a float32 model with these linear weights and everything else of the base."""
-    model: Any = empty_model(language.model.config)
-    fill(model, {**language.model.state_dict(), **{f"{name}.weight": weight for name, weight in weights.items()}})
-    return Language(model, language.tokenizer)
+    return variant(language, {f"{name}.weight": value.to(torch.float32, copy=True) for name, value in weights.items()})
 
 
 def _render(rows: list[Row]) -> str:
