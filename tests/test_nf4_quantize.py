@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verify.errors import ArtefactError
-from verify.nf4 import LEVELS, THRESHOLDS, WIDTHS, dequantize, quantize
+from verify.nf4 import THRESHOLDS, dequantize, quantize
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 
@@ -96,11 +96,3 @@ def test_not_finite_is_refused_with_its_index(bad: float) -> None:
         quantize(weight)
     assert caught.value.id == "MV201"
     assert "index 75" in caught.value.found
-
-
-def test_codebook() -> None:
-    assert torch.equal(LEVELS, bnb.get_4bit_type("nf4", device="cpu"))
-    assert WIDTHS.sum().item() == pytest.approx(2.0, abs=1e-6)
-    assert WIDTHS.argmin().item() == 8
-    assert WIDTHS[1:-1].argmax().item() == 0
-    assert LEVELS[7].item() == 0.0
