@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
-from verify.artefact.files import ModelFiles, read_regular, read_weights, walk
-from verify.artefact.tensors import as_torch
+from verify.artefact.files import read_regular, walk
+from verify.artefact.tensors import TensorFile
+from verify.artefact.torch_tensors import as_torch
+from verify.artefact.weights import ModelFiles, read_weights
 from verify.behaviour.loading import Language, empty_model, fill, load
 from verify.circuits import describe
 from verify.circuits.families import Family
@@ -22,7 +24,7 @@ class Base:
     """A base model on disk: its folder, weight files as parsed, all other files by name, and its stored dtype."""
 
     folder: Path
-    weights: ModelFiles
+    weights: ModelFiles[TensorFile]
     others: dict[str, bytes]
     stored: torch.dtype
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from verify.contract.manifest import DEFAULT_PROFILES, Profile
 from verify.contract.schema import Schema
 from verify.errors import UsageError
 
@@ -32,9 +33,10 @@ class Config(Schema):
     steps_between: int = Field(default=6, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
     snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
-    retain_weight: float = Field(default=0.1, ge=0)
-    prompt_divergence_weight: float = Field(default=0.8, ge=0)
+    prompt_divergence_weight: float = Field(default=1.0, ge=0)
     text_divergence_weight: float = Field(default=1.2, ge=0)
+    # deployments to survive, all at once
+    profiles: tuple[Profile, ...] = Field(default=DEFAULT_PROFILES, min_length=1)
     # targets and evidence
     forget_target: float = Field(default=0.08, ge=0, le=1)
     forget_known: float = Field(default=0.25, ge=0, le=1)
@@ -42,8 +44,8 @@ class Config(Schema):
     retain_pairs: int = Field(default=40, ge=2)
 
     def settings(self) -> dict[str, str]:
-        """Return every setting as a string, for the manifest."""
-        return {name: str(value) for name, value in self.model_dump().items()}
+        """Return every setting as a string, for the manifest (which holds the profiles themselves)."""
+        return {name: str(value) for name, value in self.model_dump(exclude={"profiles"}).items()}
 
 
 def read_config(path: Path | None) -> Config:

@@ -33,6 +33,15 @@ class Prompts:
         """Return the number of prompts."""
         return len(self.ids)
 
+    def subset(self, indices: Sequence[int]) -> "Prompts":
+        """Return the chosen prompts alone."""
+        return Prompts(
+            ids=tuple(self.ids[i] for i in indices),
+            answers=tuple(self.answers[i] for i in indices),
+            pools=tuple(self.pools[i] for i in indices),
+            padding=self.padding,
+        )
+
     def batch(self, indices: Sequence[int]) -> Batch:
         """Return the chosen prompts as one left-padded batch."""
         chosen = [self.ids[i] for i in indices]

@@ -20,7 +20,7 @@ from mansu.solve import Edit
 from verify.artefact import LedgerEntry, overwrite, read_weights, walk, write_atomic
 from verify.artefact import seal as seal_statement
 from verify.artefact.ledger import write as write_ledger
-from verify.artefact.tensors import as_torch
+from verify.artefact.torch_tensors import as_torch
 from verify.behaviour.loading import Language, load
 from verify.behaviour.probes import Probes, dump
 from verify.contract.manifest import (
@@ -33,7 +33,6 @@ from verify.contract.manifest import (
     Mask,
     Method,
     Predicate,
-    Profile,
     Statement,
     Subject,
     TensorMask,
@@ -171,7 +170,7 @@ def _predicate(base: Base, edit: Edit, ledger: str, evidence: Evidence, claims: 
             parameters=sum(view.count for view in views.values()),
             ledger_sha256=ledger,
         ),
-        profiles=(Profile(), Profile(double_quant=True)),
+        profiles=evidence.config.profiles,
         circuit=evidence.circuit,
         claims=claims,
     )

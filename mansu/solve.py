@@ -15,6 +15,7 @@ from mansu.lattice import Lattice, lattice, snap
 from mansu.mask import Mask
 from mansu.objective import Objective
 from mansu.retain import Fisher, NullSpace, gradients
+from verify.nf4.stream import Geometry
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,24 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What an edit may not exceed: the Fisher budget in nats, the margin, and the reach within a block's absmax."""
+    """What an edit may not exceed: the Fisher budget in nats, the margin, and the reach within a block's absmax.
 
+    `geometries` are the deployments that every edited parameter must survive at once.
+    """
+
+    geometries: tuple[Geometry, ...]
     fisher_budget: float = 0.05
     margin: float = 2.0**-7
     reach: float = 0.98
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """How to tell that the edit is enough: `forgotten(model)` after NF4, and what `retained(model)` costs, in nats."""
+
+    forgotten: Callable[[Any], bool]
+    retained: Callable[[Any], float]
+    tolerance: float = 1.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +56,17 @@ class Edit:
     """The solved edit: per layer, flat indices (int64, sorted) of changed parameters, their base and new values.
 
     Values are float32 that the stored dtype represents exactly. `fisher_cost` is ½ Σ F Δ² in nats.
+    `least_move` is the mean distance from a masked parameter to its nearest valid value, in units of its block's absmax,
+    and `least_move_first` what it would be if only the first geometry counted: the difference is what holding for all
+    of them at once gave up.
     """
 
     indices: Mapping[str, Tensor]
     base: Mapping[str, Tensor]
     values: Mapping[str, Tensor]
     fisher_cost: float
+    least_move: float
+    least_move_first: float
 
     @property
     def size(self) -> int:
@@ -69,6 +88,11 @@ class _Masked:
     first: Tensor
     second: Tensor
     count: int = 0
+
+    @property
+    def changed(self) -> int:
+        """Return how many parameters differ from the base."""
+        return int((self.master != self.lattice.base).sum())
 
     def write(self) -> None:
         """Put the master values into the model."""
@@ -93,12 +117,15 @@ def solve(
     *,
     schedule: Schedule,
     bounds: Bounds,
-    after_snap: Callable[[Any, int, int], None],
+    stopping: Stopping,
+    after_snap: Callable[[int, int], None],
     progress: Callable[[int], None],
 ) -> Edit:
     """Train the masked parameters of `model` (in place) and snap them; return the edit.
 
-    `after_snap(model, still free, changed)` is called after each snap, `progress` after each training step.
+    After each partial snap the rest is snapped on trial: where the target is met after NF4, and retention costs no
+    more than `stopping.tolerance` times what it did, the solver stops there; else the trial is undone and training
+    goes on. `after_snap(still free, changed)` is called after each snap, `progress` after each training step.
     """
     chosen = {name: layers[name] for name in mask.indices}
     masked = _masked(chosen, stored, mask, fisher, bounds)
@@ -110,15 +137,28 @@ def solve(
         for share in schedule.snaps:
             _snap(masked, share)
             assert _fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
-            changed = int((masked.master != masked.lattice.base).sum())
-            after_snap(model, int(masked.free.sum()), changed)
-            if masked.free.any():
-                rate = schedule.learning_rate * schedule.rate_after_snap
-                train(model, masked, objective, null_space, schedule.steps_between, rate, bounds, progress)
+            after_snap(int(masked.free.sum()), masked.changed)
+            if not masked.free.any() or _enough(model, masked, stopping):
+                break
+            rate = schedule.learning_rate * schedule.rate_after_snap
+            train(model, masked, objective, null_space, schedule.steps_between, rate, bounds, progress)
     finally:
         for layer in chosen.values():
             layer.weight.requires_grad_(False)
+    assert _fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
     return _edit(masked)
+
+
+def _enough(model: Any, masked: _Masked, stopping: Stopping) -> bool:
+    """Snap all that is free; keep that if it forgets enough and retains as well as before, else undo it."""
+    before = stopping.retained(model)
+    kept = (masked.master, masked.free, masked.first.clone())
+    _snap(masked, 1.0)
+    if stopping.retained(model) <= stopping.tolerance * before and stopping.forgotten(model):
+        return True
+    masked.master, masked.free, masked.first = kept
+    masked.write()
+    return False
 
 
 def train(
@@ -177,7 +217,12 @@ def _snap(masked: _Masked, share: float) -> None:
 def _masked(
     layers: Mapping[str, nn.Linear], stored: torch.dtype, mask: Mask, fisher: Fisher, bounds: Bounds
 ) -> _Masked:
-    parts = [lattice(layers[name].weight.to(stored), mask.indices[name], margin=bounds.margin) for name in layers]
+    parts = [
+        lattice(
+            layers[name].weight.to(stored), mask.indices[name], geometries=bounds.geometries, margin=bounds.margin
+        )
+        for name in layers
+    ]
     starts = torch.tensor([0, *(part.base.numel() for part in parts)]).cumsum(0).tolist()
     whole = Lattice(*(torch.cat([getattr(part, field) for part in parts]) for field in Lattice.__slots__))
     n = whole.base.numel()
@@ -213,4 +258,7 @@ def _edit(masked: _Masked) -> Edit:
             indices[name] = masked.indices[name][kept]
             base[name] = masked.lattice.base[part][kept]
             values[name] = masked.master[part][kept]
-    return Edit(indices, base, values, float((masked.fisher * moved.square()).sum() / 2))
+    cost = float((masked.fisher * moved.square()).sum() / 2)
+    grid = masked.lattice
+    jointly, alone = (float(grid.least_moves(valid).mean()) for valid in (grid.valid, grid.first))
+    return Edit(indices, base, values, cost, jointly, alone)

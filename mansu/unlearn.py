@@ -21,25 +21,30 @@ from mansu.examples import (
     Texts,
     answer_accuracy,
     cut_texts,
+    draw,
     last_log_probabilities,
     sample_texts,
     text_log_probabilities,
     tokenize,
 )
 from mansu.mask import Mask, circuit_regions, select
-from mansu.objective import Objective, Retained, Sizes, Weights, last_logits, retain_losses
+from mansu.objective import Objective, Retained, Sizes, Weights, last_logits, retain_divergences, retain_losses
 from mansu.probes import Pools, all_pools, held_out_probes, training_pairs
 from mansu.progress import Steps
 from mansu.request import Fact, Request, read_request, require_tokens
 from mansu.retain import Fisher, NullSpace, fisher, gradients, null_space
-from mansu.solve import Bounds, Edit, Schedule, solve
+from mansu.solve import Bounds, Edit, Schedule, Stopping, solve
 from verify.behaviour.loading import Language, nf4_linears
+from verify.checks.permanence import geometry_of
 from verify.circuits import FaithfulCircuit, attribute, describe, smallest_faithful
 from verify.contract.manifest import CircuitClaim
 from verify.errors import UsageError
+from verify.nf4.stream import Geometry
 
 METHOD = "circuit-restricted masked training with progressive snapping to NF4 levels"
 _SALIENCY_BATCH = 30
+_STOPPING_PROMPTS = 200
+_STOPPING_TEXTS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def unlearn(
         model = working_copy(language, base.stored)
         edit = edit_circuit(model, base, data, circuit, config, steps=steps)
         accuracy = answer_accuracy(model, data.forget_held_out)
-        accuracy_nf4 = _accuracy_after_nf4(model, data.forget_held_out)
+        accuracy_nf4 = accuracy_after_nf4(model, data.forget_held_out)
         del model
         probes = held_out_probes(
             request,
@@ -200,14 +205,16 @@ def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps
 
 def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, config: Config, *, steps: Steps) -> Edit:
     """Choose the mask within the circuit and solve for it, in place in `model` (which starts as the base)."""
-    layers = nf4_linears(model)
+    skipped = {name for profile in config.profiles for name in profile.skip}
+    layers = {name: layer for name, layer in nf4_linears(model).items() if not skipped & set(name.split("."))}
     family = describe(model)
     first_read_out = family.graph.layers - round(config.read_out_share * family.graph.layers)
     entry = round(config.entry_share * family.graph.layers)
     regions = circuit_regions(family, circuit.circuit, layers, from_layer=entry, below_layer=first_read_out)
-    inside = {name: layers[name] for name in regions}
+    inside = {name: layers[name] for name in regions if name in layers}
+    regions = {name: regions[name] for name in inside}
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
-    weights = Weights(config.retain_weight, config.prompt_divergence_weight, config.text_divergence_weight)
+    weights = Weights(config.prompt_divergence_weight, config.text_divergence_weight)
     objective = Objective(data.forget, data.retained, weights, Sizes(), rng)
     for layer in inside.values():
         layer.weight.requires_grad_(True)
@@ -249,17 +256,10 @@ def _solve(
         learning_rate=config.learning_rate,
         snaps=config.snaps,
     )
+    geometries = tuple(dict.fromkeys(geometry_of(profile) for profile in config.profiles))
     total = config.steps + config.steps_between * (len(config.snaps) - 1)
     with steps.step("Training and snapping to NF4 levels", total) as advance:
-
-        def report(current: Any, free: int, changed: int) -> None:
-            full, nf4 = answer_accuracy(current, data.forget), _accuracy_after_nf4(current, data.forget)
-            steps.say(
-                f"  snapped: {changed:,} of {mask.size:,} masked parameters moved, {free:,} still free; "
-                f"training facts known {full:.3f}, after NF4 {nf4:.3f}"
-            )
-
-        return solve(
+        edit = solve(
             model,
             nf4_linears(model),
             base.stored,
@@ -268,10 +268,43 @@ def _solve(
             bound,
             space,
             schedule=schedule,
-            bounds=Bounds(fisher_budget=config.fisher_budget),
-            after_snap=report,
+            bounds=Bounds(geometries, fisher_budget=config.fisher_budget),
+            stopping=_stopping(data, config),
+            after_snap=lambda free, changed: steps.say(
+                f"  snapped: {changed:,} of {mask.size:,} masked parameters moved, {free:,} still free"
+            ),
             progress=advance,
         )
+    steps.say(
+        f"  the least move that survives all {len(geometries)} deployment profiles is {edit.least_move:.3f} of a block's "
+        f"absmax on average ({edit.least_move_first:.3f} for {_named(geometries[0])} alone)"
+    )
+    return edit
+
+
+def _stopping(data: Data, config: Config) -> Stopping:
+    """Measure on a fixed sample of the training data: held-out probes must not decide when to stop."""
+    rng = random.Random(config.seed)  # noqa: S311  (a sample, not a secret)
+    forget = data.forget.subset(draw(rng, len(data.forget), _STOPPING_PROMPTS))
+    prompts = draw(rng, len(data.retained.prompts), _STOPPING_PROMPTS // 2)
+    texts = draw(rng, data.retained.texts.ids.shape[0], _STOPPING_TEXTS)
+
+    def forgotten(model: Any) -> bool:
+        # half the target: wordings that were trained on are forgotten more easily than those held out
+        enough = config.forget_target / 2
+        return answer_accuracy(model, forget) <= enough and accuracy_after_nf4(model, forget) <= enough
+
+    @torch.no_grad()
+    def retained(model: Any) -> float:
+        return float(sum(retain_divergences(model, data.retained, prompts, texts)))
+
+    return Stopping(forgotten, retained)
+
+
+def _named(geometry: Geometry) -> str:
+    cast = "" if geometry.cast == "none" else f" cast to {geometry.cast}"
+    double = " with double quantization" if geometry.double_quant else ""
+    return f"blocks of {geometry.block_size}{cast}{double}"
 
 
 def _forget_gradient(
@@ -291,7 +324,7 @@ def _forget_gradient(
 
 
 @torch.no_grad()
-def _accuracy_after_nf4(model: Any, prompts: Prompts) -> float:
+def accuracy_after_nf4(model: Any, prompts: Prompts) -> float:
     """Return the accuracy under bitsandbytes' NF4; the weights are put back as they were."""
     kept: dict[str, torch.Tensor] = {}
     layers = nf4_linears(model)

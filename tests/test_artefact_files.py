@@ -1,13 +1,10 @@
 import contextlib
-import json
 import os
 import socket
 import stat
 from pathlib import Path
 
 import pytest
-import safetensors.torch
-import torch
 
 from verify.artefact import files
 from verify.errors import ArtefactError, UsageError
@@ -169,47 +166,3 @@ def test_write_atomic_replaces_a_link_rather_than_its_target(tmp_path: Path) -> 
     files.write_atomic(tmp_path / "out", b"new")
     assert (tmp_path / "target").read_bytes() == b"kept"
     assert not (tmp_path / "out").is_symlink()
-
-
-def _shards(folder: Path) -> None:
-    safetensors.torch.save_file({"b": torch.ones(2)}, folder / "model-00002-of-00002.safetensors")
-    safetensors.torch.save_file({"a": torch.zeros(2)}, folder / "model-00001-of-00002.safetensors")
-    weight_map = {"b": "model-00002-of-00002.safetensors", "a": "model-00001-of-00002.safetensors"}
-    index = {"metadata": {"total_size": 16}, "weight_map": weight_map}
-    (folder / files.INDEX_NAME).write_text(json.dumps(index))
-
-
-def test_single_file_model(tmp_path: Path) -> None:
-    safetensors.torch.save_file({"a": torch.zeros(2)}, tmp_path / files.SINGLE_NAME)
-    for path in (tmp_path, tmp_path / files.SINGLE_NAME):
-        model = files.read_weights(path)
-        assert list(model.files) == [files.SINGLE_NAME]
-        assert model.index is None
-        assert model.tensors().keys() == {"a"}
-
-
-def test_sharded_model(tmp_path: Path) -> None:
-    _shards(tmp_path)
-    for path in (tmp_path, tmp_path / files.INDEX_NAME):
-        model = files.read_weights(path)
-        assert list(model.files) == ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-        assert model.holder("b").name == "model-00002-of-00002.safetensors"
-    with pytest.raises(ArtefactError) as caught:
-        model.holder("c")
-    assert caught.value.id == "MV111"
-
-
-def test_no_weights_and_two_kinds_of_weights(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError) as caught:
-        files.read_weights(tmp_path)
-    assert (caught.value.id, caught.value.found) == ("MV111", "neither")
-    _shards(tmp_path)
-    safetensors.torch.save_file({"a": torch.zeros(2)}, tmp_path / files.SINGLE_NAME)
-    with pytest.raises(ArtefactError) as caught:
-        files.read_weights(tmp_path)
-    assert caught.value.found.startswith("both")
-
-
-def test_no_such_model(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="does not exist"):
-        files.read_weights(tmp_path / "none")

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verify.artefact import ledger, tensors
+from verify.artefact import ledger, ledger_format, tensors
 from verify.artefact.ledger import LedgerEntry
+from verify.artefact.torch_tensors import DTYPES, overwrite
 from verify.errors import ArtefactError
 
 torch.set_num_threads(1)
@@ -48,13 +49,13 @@ def test_a_tensor_may_be_named_like_a_ledger_key() -> None:
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_restore_undoes_the_edit_byte_for_byte(data: st.DataObject) -> None:
-    dtype = data.draw(st.sampled_from(list(ledger.FLOATS.values())))
+    dtype = data.draw(st.sampled_from([DTYPES[name] for name in ledger_format.INFINITY]))
     weights = {"w": torch.randn(4, 6, generator=torch.Generator().manual_seed(1)).to(dtype), "v": torch.arange(3)}
     base = safetensors.torch.save(weights, {"format": "pt"})
     file = tensors.parse(base, name="model.safetensors")
     indices = torch.tensor(sorted(data.draw(st.sets(st.integers(0, 23), min_size=1))))
     edited = bytearray(base)
-    tensors.overwrite(edited, file, "w", indices, torch.full((len(indices),), 9.0).to(dtype))
+    overwrite(edited, file, "w", indices, torch.full((len(indices),), 9.0).to(dtype))
     assert edited != base
     written = ledger.write({"w": LedgerEntry(indices, weights["w"].flatten()[indices])})
     edited_file = tensors.parse(bytes(edited), name="model.safetensors")
@@ -70,7 +71,7 @@ def test_one_ledger_covers_all_shards() -> None:
     entries, edited = {}, []
     for file, name in zip(files, "wx", strict=False):
         buffer = bytearray(file.data)
-        tensors.overwrite(buffer, file, name, torch.tensor([1]), torch.tensor([5.0]))
+        overwrite(buffer, file, name, torch.tensor([1]), torch.tensor([5.0]))
         edited.append(tensors.parse(bytes(buffer), name=file.name))
         entries[name] = LedgerEntry(torch.tensor([1]), torch.tensor([1.0]))
     edited.append(files[2])
@@ -80,7 +81,7 @@ def test_one_ledger_covers_all_shards() -> None:
 
 
 INDEX, VALUE = torch.tensor([1, 2]), torch.tensor([1.0, 2.0])
-FORMAT = {"format": ledger.FORMAT}
+FORMAT = {"format": ledger_format.FORMAT}
 
 
 @pytest.mark.parametrize(

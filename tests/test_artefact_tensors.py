@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from verify.artefact.tensors import DTYPES, TensorView, as_torch, overwrite, parse
+from verify.artefact.tensors import TensorView, parse
+from verify.artefact.torch_tensors import DTYPES, as_torch, overwrite
 from verify.errors import ArtefactError
 
 torch.set_num_threads(1)

@@ -1,29 +1,34 @@
 """What a certificate is made of on disk: weights, ledger, signed manifest, keys. Everything here trusts nothing.
 
-`tensors` and `ledger` read and write safetensors, `files` the file system, `envelope` DSSE and strict JSON,
-`bundle` the manifest, `keys` the signing keys. Check ids: MV101 files, MV102 to MV104 manifest and signature,
-MV110 safetensors, MV111 index of shards, MV120 ledger, MV121 ledger against weights.
+`files` opens the file system's files, `tensors` reads safetensors, `weights` finds a model's, `ledger_format` and
+`ledger` the ledger (by the piece; in memory), `envelope` DSSE and strict JSON, `bundle` the manifest, `keys` the keys.
+Check ids: MV101 files, MV102 to MV104 manifest and signature, MV110 safetensors, MV111 which weight files count,
+MV120 ledger, MV121 ledger against weights. What works with torch tensors loads on first use.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from verify.artefact.bundle import Opened, read_unverified, seal, unseal
 from verify.artefact.envelope import shown, strict_json
-from verify.artefact.files import (
-    ModelFiles,
-    parse_weights,
-    read_regular,
-    read_weights,
-    relative_parts,
-    walk,
-    write_atomic,
-)
+from verify.artefact.files import OpenFile, open_regular, read_regular, relative_parts, walk, write_atomic
 from verify.artefact.keys import fingerprint, load_private, load_public, write_key_pair
-from verify.artefact.ledger import Ledger, LedgerEntry, base_digests, restore, split
-from verify.artefact.tensors import TensorFile, TensorView, as_torch, overwrite
+from verify.artefact.ledger_format import Changes, LedgerStream
+from verify.artefact.tensors import Layout, TensorFile, TensorView, read_layout
+from verify.artefact.weights import ModelFiles, parse_weights, plan_weights, read_weights
+
+if TYPE_CHECKING:
+    from verify.artefact.ledger import Ledger, LedgerEntry, base_digests, restore, split
+    from verify.artefact.torch_tensors import as_torch, overwrite
 
 __all__ = [
+    "Changes",
+    "Layout",
     "Ledger",
     "LedgerEntry",
+    "LedgerStream",
     "ModelFiles",
+    "OpenFile",
     "Opened",
     "TensorFile",
     "TensorView",
@@ -32,8 +37,11 @@ __all__ = [
     "fingerprint",
     "load_private",
     "load_public",
+    "open_regular",
     "overwrite",
     "parse_weights",
+    "plan_weights",
+    "read_layout",
     "read_regular",
     "read_unverified",
     "read_weights",
@@ -48,3 +56,15 @@ __all__ = [
     "write_atomic",
     "write_key_pair",
 ]
+
+_WITH_TORCH = {
+    **dict.fromkeys(("Ledger", "LedgerEntry", "base_digests", "restore", "split"), "verify.artefact.ledger"),
+    **dict.fromkeys(("as_torch", "overwrite"), "verify.artefact.torch_tensors"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs torch when it is first asked for: the static verifier never does."""
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WITH_TORCH[name]), name)

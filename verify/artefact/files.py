@@ -1,24 +1,19 @@
-"""Files of a certificate on disk: read once and only when regular, listed without links, written atomically."""
+"""Files of a certificate on disk: opened only when regular, listed without links, written atomically."""
 
 import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from verify.artefact.envelope import shown, strict_json
-from verify.artefact.tensors import TensorFile, TensorView, parse
+from verify.artefact.envelope import shown
 from verify.errors import ArtefactError, UsageError
 
 CHECK = "MV101"
-INDEX_CHECK = "MV111"
-SINGLE_NAME = "model.safetensors"
-INDEX_NAME = "model.safetensors.index.json"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not block the verifier
-_INDEX_LIMIT = 64 * 1024 * 1024
 _KINDS = {
     stat.S_IFLNK: "a symbolic link",
     stat.S_IFIFO: "a FIFO",
@@ -44,16 +39,52 @@ def relative_parts(name: str, *, check_id: str) -> tuple[str, ...]:
     return parts
 
 
-def read_regular(name: str, *, root: Path, limit: int | None = None) -> bytes:
-    """Return the bytes of the regular file `name`, a `/`-separated name relative to the folder `root`.
+@dataclass(frozen=True, eq=False)
+class OpenFile:
+    """A regular file, open for reading at any place; `size` is what it had when it was opened."""
 
-    Every component is opened relative to the one before without following links, and the bytes come once from the
-    descriptor that was examined, so nothing can be swapped in between; `root` itself is the user's own word.
-    Raises ArtefactError MV101 for anything but a regular file inside `root`, or one larger than `limit` bytes.
+    name: str
+    size: int
+    descriptor: int
+
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` to `stop`; ArtefactError MV101 where the file has become shorter."""
+        data = bytearray(stop - start)
+        self.read_into(memoryview(data), start)
+        return bytes(data)
+
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        """Fill a writable buffer with the bytes from `start` on; raises as `read`."""
+        done = 0
+        try:
+            while done < len(buffer):
+                count = os.preadv(self.descriptor, [buffer[done:]], start + done)
+                if count == 0:
+                    found = f"{start + done} bytes"
+                    raise _refused(self.name, "changed while it was read", expected=f"{self.size} bytes", found=found)
+                done += count
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
+
+    def require_same_size(self) -> None:
+        """Raise ArtefactError MV101 if the file has grown or shrunk since it was opened."""
+        size = os.fstat(self.descriptor).st_size
+        if size != self.size:
+            found = f"{size} bytes"
+            raise _refused(self.name, "changed while it was read", expected=f"{self.size} bytes", found=found)
+
+
+@contextlib.contextmanager
+def open_regular(name: str, *, root: Path, limit: int | None = None) -> Iterator[OpenFile]:
+    """Open the regular file `name`, a `/`-separated name relative to the folder `root`.
+
+    Every component is opened relative to the one before without following links, so nothing can be swapped in between;
+    `root` itself is the user's own word. Raises ArtefactError MV101 for anything but a regular file inside `root`, or
+    one larger than `limit` bytes.
     """
     parts = relative_parts(name, check_id=CHECK)
-    try:
-        with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        try:
             folder = os.open(root, _FOLDER)
             stack.callback(os.close, folder)
             for part in parts[:-1]:
@@ -61,18 +92,22 @@ def read_regular(name: str, *, root: Path, limit: int | None = None) -> bytes:
                 folder = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
                 stack.callback(os.close, folder)
             _require_kind(os.lstat(parts[-1], dir_fd=folder), stat.S_IFREG, name)  # opening a device has effects
-            stream = stack.enter_context(os.fdopen(os.open(parts[-1], _FILE, dir_fd=folder), "rb", buffering=0))
-            status = os.fstat(stream.fileno())
-            _require_kind(status, stat.S_IFREG, name)
-            if limit is not None and status.st_size > limit:
-                raise _refused(name, "too large", expected=f"at most {limit} bytes", found=f"{status.st_size} bytes")
-            data = stream.readall()
-    except OSError as error:
-        raise _refused(name, "cannot be read", found=error.strerror or type(error).__name__) from error
-    if len(data) != status.st_size:
-        raise _refused(
-            name, "changed while it was read", expected=f"{status.st_size} bytes", found=f"{len(data)} bytes"
-        )
+            descriptor = os.open(parts[-1], _FILE, dir_fd=folder)
+            stack.callback(os.close, descriptor)
+            status = os.fstat(descriptor)
+        except OSError as error:
+            raise _unreadable(name, error) from error
+        _require_kind(status, stat.S_IFREG, name)
+        if limit is not None and status.st_size > limit:
+            raise _refused(name, "too large", expected=f"at most {limit} bytes", found=f"{status.st_size} bytes")
+        yield OpenFile(name, status.st_size, descriptor)
+
+
+def read_regular(name: str, *, root: Path, limit: int | None = None) -> bytes:
+    """Return the bytes of a regular file, read once from the descriptor that was examined; see `open_regular`."""
+    with open_regular(name, root=root, limit=limit) as file:
+        data = file.read(0, file.size)
+        file.require_same_size()
     return data
 
 
@@ -128,119 +163,6 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, mode: int = 0
         raise UsageError(f"cannot write {path}: {error.strerror}", remedy=remedy) from error
 
 
-@dataclass(frozen=True)
-class ModelFiles:
-    """A model's weight files by name relative to `root`, in order of name; `index` is None for a single file."""
-
-    root: Path
-    files: dict[str, TensorFile]
-    index: str | None
-
-    def holder(self, tensor: str) -> TensorFile:
-        """Return the file that holds `tensor`. Raises ArtefactError MV111 when none does."""
-        for file in self.files.values():
-            if tensor in file.tensors:
-                return file
-        raise ArtefactError(INDEX_CHECK, f"no weight file holds tensor {shown(tensor)}")
-
-    def tensors(self) -> dict[str, TensorView]:
-        """Return every tensor's view, by name; names are unique over all files."""
-        return {name: view for file in self.files.values() for name, view in file.tensors.items()}
-
-
-def read_weights(path: Path) -> ModelFiles:
-    """Read a model's weights: `path` is a model folder, one .safetensors file, or an .index.json file.
-
-    Raises UsageError when `path` does not exist, ArtefactError MV101 (not a regular file), MV110 (not a strict
-    safetensors file), or MV111 (no weights, both forms at once, or an index that does not match its files).
-    """
-    if path.is_dir():
-        root, name = path, _weights_name(path)
-    elif os.path.lexists(path):
-        root, name = path.parent, path.name
-    else:
-        raise UsageError(f"{path} does not exist", remedy="give a model folder or a .safetensors file")
-    if not name.endswith(".index.json"):
-        return ModelFiles(root, {name: parse(read_regular(name, root=root), name=name)}, None)
-    weight_map = _weight_map(read_regular(name, root=root, limit=_INDEX_LIMIT), name)
-    files: dict[str, TensorFile] = {}
-    for shard in sorted(set(weight_map.values())):
-        files[shard] = parse(read_regular(shard, root=root), name=shard)
-    _require_match(weight_map, files, name)
-    return ModelFiles(root, files, name)
-
-
-def parse_weights(buffers: Mapping[str, bytes], *, root: Path) -> ModelFiles:
-    """Parse the weights among a folder's files already in memory, so that what was hashed is what is used.
-
-    `buffers` maps names relative to `root` to whole files. Raises ArtefactError MV110 or MV111 as `read_weights`
-    does, and MV111 too for a shard that is missing and for a safetensors file that no loader's index names.
-    """
-    present = [name for name in (SINGLE_NAME, INDEX_NAME) if name in buffers]
-    if len(present) != 1:
-        found = "both, and loaders disagree on which counts" if present else "neither"
-        raise ArtefactError(INDEX_CHECK, "the model's weights", expected=f"{SINGLE_NAME} or {INDEX_NAME}", found=found)
-    weight_map = None if present[0] == SINGLE_NAME else _weight_map(buffers[INDEX_NAME], INDEX_NAME)
-    names = {SINGLE_NAME} if weight_map is None else set(weight_map.values())
-    for missing in sorted(names - buffers.keys()):
-        raise ArtefactError(INDEX_CHECK, f"{INDEX_NAME} names a file that is missing", found=shown(missing))
-    for stray in sorted(name for name in buffers if name.endswith(".safetensors") and name not in names):
-        message = "a weight file beside those that are loaded"
-        raise ArtefactError(INDEX_CHECK, message, expected=", ".join(sorted(names)), found=shown(stray))
-    files = {name: parse(buffers[name], name=name) for name in sorted(names)}
-    if weight_map is not None:
-        _require_match(weight_map, files, INDEX_NAME)
-    return ModelFiles(root, files, None if weight_map is None else INDEX_NAME)
-
-
-def _weights_name(folder: Path) -> str:
-    present = [name for name in (SINGLE_NAME, INDEX_NAME) if os.path.lexists(folder / name)]
-    if len(present) != 1:
-        found = "both, and loaders disagree on which counts" if present else "neither"
-        raise ArtefactError(
-            INDEX_CHECK, f"{folder.name}: weights", expected=f"{SINGLE_NAME} or {INDEX_NAME}", found=found
-        )
-    return present[0]
-
-
-def _weight_map(data: bytes, name: str) -> dict[str, str]:
-    """Return {tensor: file name} from an index file whose every name is safe."""
-    index = strict_json(data, check_id=INDEX_CHECK, name=shown(name), max_bytes=_INDEX_LIMIT)
-    if not isinstance(index, dict) or not {"weight_map"} <= index.keys() <= {"metadata", "weight_map"}:
-        raise ArtefactError(INDEX_CHECK, f"{shown(name)}: fields", expected="metadata and weight_map")
-    weight_map = index["weight_map"]
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ArtefactError(INDEX_CHECK, f"{shown(name)}: weight_map", expected="an object that is not empty")
-    for shard in weight_map.values():
-        if not isinstance(shard, str) or not shard.endswith(".safetensors"):
-            raise ArtefactError(INDEX_CHECK, f"{shown(name)}: file", expected="*.safetensors", found=shown(shard))
-        relative_parts(shard, check_id=INDEX_CHECK)
-    return weight_map
-
-
-def _require_match(weight_map: dict[str, str], files: dict[str, TensorFile], name: str) -> None:
-    """Refuse unless every tensor lies in exactly the file that the index names."""
-    found: dict[str, str] = {}
-    for shard, file in files.items():
-        for tensor in file.tensors:
-            if tensor in found:
-                where = f"in {shown(found[tensor])} and {shown(shard)}"
-                raise _mismatch(name, tensor, "is in two files", weight_map.get(tensor), where)
-            found[tensor] = shard
-    for tensor in sorted(weight_map.keys() | found.keys()):
-        if weight_map.get(tensor) != found.get(tensor):
-            if tensor not in found:
-                reason = "is listed but missing"
-            else:
-                reason = "is not listed" if tensor not in weight_map else "is in another file than listed"
-            raise _mismatch(name, tensor, reason, weight_map.get(tensor), shown(found.get(tensor)))
-
-
-def _mismatch(name: str, tensor: str, reason: str, listed: str | None, found: str) -> ArtefactError:
-    message = f"{shown(name)}: tensor {shown(tensor)} {reason}"
-    return ArtefactError(INDEX_CHECK, message, expected=f"as listed: {shown(listed)}", found=found)
-
-
 def _require_kind(status: os.stat_result, kind: int, name: str) -> None:
     found = stat.S_IFMT(status.st_mode)
     if found != kind:
@@ -258,3 +180,7 @@ def _sync_folder(folder: Path) -> None:
 def _refused(name: str, reason: str, *, expected: str = "", found: str = "") -> ArtefactError:
     remedy = "give a folder of real files (a linked cache can be copied with: cp -rL)" if "link" in found else ""
     return ArtefactError(CHECK, f"{shown(name)}: {reason}", expected=expected, found=found, remedy=remedy)
+
+
+def _unreadable(name: str, error: OSError) -> ArtefactError:
+    return _refused(name, "cannot be read", found=error.strerror or type(error).__name__)

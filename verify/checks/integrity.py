@@ -24,7 +24,7 @@ from verify.artefact import (
 )
 from verify.artefact.envelope import MAX_BYTES
 from verify.artefact.ledger import parse as parse_ledger
-from verify.artefact.tensors import DTYPES
+from verify.artefact.torch_tensors import DTYPES
 from verify.behaviour.loading import open_folder, outline
 from verify.checks.catalog import decided, failed, passed, refused, undecided
 from verify.checks.evidence import LEDGER, MODEL, PROBES, Certificate, Files, Place, abbreviated, read
@@ -109,7 +109,7 @@ def _open_manifest(path: Path, keys: Sequence[ec.EllipticCurvePublicKey], found:
 
 def _parse(model: Path, statement: Statement, files: Files, pinned: Mapping[str, str], found: _Findings) -> Certificate:
     folder = files.below(MODEL)
-    weights = parse_weights(folder, root=model)
+    weights = parse_weights(folder)
     if not model.is_dir() and model.name not in {*weights.files, weights.index}:
         expected = ", ".join(sorted(weights.files))
         raise ArtefactError("MV111", "the file given is not one that a loader takes", expected=expected)

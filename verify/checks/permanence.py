@@ -17,6 +17,7 @@ from verify.contract.manifest import Profile
 from verify.contract.policy import Policy
 from verify.contract.result import CheckResult, FloorRow, Histogram, Permanence, TensorChange
 from verify.nf4 import Survival, survival
+from verify.nf4.stream import Geometry
 from verify.nf4.survival import ROW_CONDITIONS, ROW_IDS
 
 ROW_CHECKS = {"floor": "MV203", "crossing": "MV204", "margin": "MV205", "realised": "MV206", "scale": "MV207"}
@@ -83,6 +84,11 @@ def examine(
     return checks, tuple(summary(profile, survivals, certificate, changed) for profile in profiles)
 
 
+def geometry_of(profile: Profile) -> Geometry:
+    """Return how NF4 sees a weight under a profile."""
+    return Geometry(profile.block_size, profile.double_quant, profile.cast)
+
+
 def all_finite(certificate: Certificate) -> CheckResult:
     """MV201: no NaN and no infinity in any weight."""
     expected = "finite values only"
@@ -140,9 +146,7 @@ def enough_masked(masked: int, policy: Policy) -> CheckResult:
 
 def summary(profile: Profile, survivals: Survivals, certificate: Certificate, changed: float) -> Permanence:
     """Return what the report shows of one profile."""
-    update = survivals.joined(lambda entry: entry.update)
-    half_bin = survivals.joined(lambda entry: entry.half_bin)
-    in_half_bins = update / half_bin.clamp(min=1e-300) if survivals.masked else update
+    in_half_bins = survivals.joined(lambda entry: entry.half_bins)
     median = max(float(in_half_bins.median()) / 2, _SMALLEST) if survivals.masked else _SMALLEST
     views = certificate.weights.tensors()
     scales = "8-bit (double quantization)" if profile.double_quant else "float32"
@@ -184,7 +188,7 @@ def _first_violation(survivals: Survivals, row: str) -> str:
         at = (~entry.rows[row]).nonzero()
         if at.numel():
             i = int(at[0, 0])
-            moved = f"update {entry.update[i]:.3g}, half a bin {entry.half_bin[i]:.3g}"
+            moved = f"update {entry.half_bins[i]:.3g} half bins"
             codes = f"code {int(entry.codes_before[i])} to {int(entry.codes_after[i])}, margin {entry.margin[i]:.3g}"
             return f"{shown(name)} at flat index {int(entry.indices[i])}: {moved}, {codes}"
     return ""

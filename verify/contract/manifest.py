@@ -61,11 +61,26 @@ class Mask(Schema):
 
 
 class Profile(Schema):
-    """A deployment profile under which the change is claimed to survive."""
+    """A deployment profile under which the change is claimed to survive: how a deployer quantizes the model.
+
+    `cast` is what the weights are cast to before they are quantized (`dtype` of `from_pretrained`). `skip` names further
+    modules that stay as they are (`llm_int8_skip_modules`), beside those that `transformers` never quantizes.
+    """
 
     quant_type: Literal["nf4"] = "nf4"
-    block_size: Literal[64] = 64
+    block_size: Literal[32, 64, 128, 256, 512, 1024, 2048, 4096] = 64
     double_quant: bool = False
+    cast: Literal["none", "bf16", "fp16"] = "none"
+    skip: tuple[str, ...] = ()
+
+
+DEFAULT_PROFILES: Final = tuple(
+    Profile(block_size=block_size, double_quant=double_quant, cast=cast)
+    for block_size in (64, 128)
+    for cast in ("none", "fp16")
+    for double_quant in (False, True)
+)
+"""What mansu builds for and claims: blocks of 64 and 128, both statistics modes, as stored and cast to float16."""
 
 
 class CircuitClaim(Schema):

@@ -1,0 +1,300 @@
+"""The five rows of one tensor that is read in pieces, under several geometries at once.
+
+The base is the edited tensor with the ledger's values put back, so blocks without a masked value are the same in both
+and cannot change a code. What is kept of the others is one absmax a unit of values; only double quantization, whose
+scales depend on all scales of the tensor, needs those of the untouched blocks too. No torch here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from verify.nf4.double_quant import deployed_bounds
+from verify.nf4.survival import (
+    CROSSING,
+    FLOOR,
+    MARGIN,
+    REALISED,
+    REALISED_DOUBLE,
+    ROW_IDS,
+    SCALE,
+    Float32s,
+    Judged,
+    Scales,
+    code_of,
+    judge,
+)
+
+Bits = NDArray[np.unsignedinteger]
+Cast = Literal["none", "bf16", "fp16"]
+
+LARGEST_BLOCK = 4096
+"""Pieces but the last are whole multiples of this many values, so that no block of any geometry straddles two."""
+
+FINE = 256
+"""Bins per half bin of the histogram of updates, of which the last holds all updates of `UPDATE_BINS` / `FINE` on."""
+UPDATE_BINS = 8 * FINE
+MARGIN_BINS = 12
+MARGIN_STEP = 0.01
+
+_INFINITY = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
+
+
+class Geometry(NamedTuple):
+    """How NF4 sees a weight: values a block, statistics mode, and the cast before quantizing."""
+
+    block_size: int = 64
+    double_quant: bool = False
+    cast: Cast = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """The first masked value that misses a row: its flat index, update and half bin in weight units, codes, margin."""
+
+    index: int
+    half_bins: float
+    code_before: int
+    code_after: int
+    distance: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tally:
+    """What the five rows say of a tensor's masked values under one geometry, in counts.
+
+    `satisfied[row]` counts values; `violations[row]` is the first that misses it. `updates` counts updates in steps of
+    1 / `FINE` half bins, `margins` distances in steps of `MARGIN_STEP` (the last bin holds what lies beyond).
+    `overflow` is set where the cast makes a finite weight infinite.
+    """
+
+    masked: int
+    satisfied: Mapping[str, int]
+    violations: Mapping[str, Violation]
+    collateral: int
+    updates: NDArray[np.int64]
+    margins: NDArray[np.int64]
+    codes_before: NDArray[np.int64]
+    codes_after: NDArray[np.int64]
+    overflow: bool
+
+
+def values_of(bits: Bits, dtype: str, cast: Cast = "none") -> Float32s:
+    """Return stored values (unsigned integers, dtype BF16, F16 or F32) as float32, after a cast of the weight."""
+    if dtype == "BF16":
+        values = (bits.astype(np.uint32) << 16).view(np.float32)
+    elif dtype == "F16":
+        values = bits.view(np.float16).astype(np.float32)
+    else:
+        values = np.ascontiguousarray(bits).view(np.float32)
+    if cast == "fp16" and dtype != "F16":
+        with np.errstate(over="ignore"):
+            return values.astype(np.float16).astype(np.float32)
+    if cast == "bf16" and dtype != "BF16":
+        whole = values.view(np.uint32)
+        rounded = whole + np.uint32(0x7FFF) + ((whole >> 16) & 1)  # to nearest, ties to even
+        return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
+    return values
+
+
+def first_not_finite(bits: Bits, dtype: str) -> int | None:
+    """Return the position of the first NaN or infinity among stored values, or None."""
+    limit = _INFINITY[dtype]
+    width = LARGEST_BLOCK
+    maxima = np.zeros(-(-bits.size // width), bits.dtype)
+    _maxima(bits, bits.dtype.type(_magnitude(bits)), width, maxima)
+    if not maxima.size or int(maxima.max()) < limit:
+        return None
+    return int(np.flatnonzero((bits & _magnitude(bits)) >= limit)[0])
+
+
+class TensorStream:
+    """The masked values of one tensor; feed it the tensor's pieces in order, then ask for its tallies."""
+
+    def __init__(
+        self, dtype: str, count: int, indices: NDArray[np.int64], base: Bits, geometries: Sequence[Geometry]
+    ) -> None:
+        """Expect a tensor of `count` values; `indices` are the masked ones (flat, ascending), `base` their old bits."""
+        self._dtype, self._count, self._indices, self._base = dtype, count, indices, base
+        self._geometries = tuple(geometries)
+        self._unit = min(geometry.block_size for geometry in geometries)
+        units = -(-count // self._unit)
+        self._before, self._after = np.zeros(units, base.dtype), np.zeros(units, base.dtype)
+        self._edited = np.zeros(indices.size, base.dtype)
+        self._drifted: dict[tuple[int, Cast], list[int]] = {(g.block_size, g.cast): [] for g in self._geometries}
+        self._collateral = dict.fromkeys(self._drifted, 0)
+
+    def feed(self, start: int, edited: Bits, base: Bits) -> None:
+        """Take the values from flat index `start` on: edited, and the same piece of the base."""
+        unit = self._unit
+        first, last = start // unit, start // unit + -(-edited.size // unit)
+        _maxima(edited, base.dtype.type(_magnitude(base)), unit, self._after[first:last])
+        self._before[first:last] = self._after[first:last]
+        low, high = np.searchsorted(self._indices, (start, start + edited.size))
+        if low == high:
+            return
+        inside = self._indices[low:high] - start
+        self._edited[low:high] = edited[inside]
+        touched = np.unique(inside // unit)
+        _maxima_at(base, base.dtype.type(_magnitude(base)), unit, touched, self._before[first:last])
+        rescaled = touched[self._before[first:last][touched] != self._after[first:last][touched]]
+        if rescaled.size:
+            self._find_collateral(start, edited, base, inside, rescaled)
+
+    def _find_collateral(
+        self, start: int, edited: Bits, base: Bits, inside: NDArray[np.int64], rescaled: NDArray[np.int64]
+    ) -> None:
+        """Count the unmasked codes that a changed scale changed, block by block."""
+        masked = np.zeros(edited.size, np.bool_)
+        masked[inside] = True
+        for block_size, cast in self._drifted:
+            for block in np.unique(rescaled * self._unit // block_size):
+                part = slice(int(block) * block_size, min((int(block) + 1) * block_size, edited.size))
+                old, new = (values_of(bits[part], self._dtype, cast) for bits in (base, edited))
+                divides = start + part.start >= self._count // block_size * block_size
+                changed = _codes_changed(old, new, np.abs(old).max(), np.abs(new).max(), masked[part], divides)
+                if changed:
+                    self._drifted[block_size, cast].append((start + part.start) // block_size)
+                    self._collateral[block_size, cast] += changed
+
+    def finish(self, *, margin: float) -> dict[Geometry, Tally]:
+        """Return what the rows say under each geometry."""
+        found: dict[Geometry, Tally] = {}
+        for block_size, cast in self._drifted:
+            scales = [self._scales(keys, block_size, cast) for keys in (self._before, self._after)]
+            base, edited = (values_of(bits, self._dtype, cast) for bits in (self._base, self._edited))
+            block = self._indices // block_size
+            divides = self._indices >= self._count // block_size * block_size
+            double = Geometry(block_size, True, cast)
+            gathered = _gathered(scales, block, divides, double=double in self._geometries)
+            judged = judge(base, edited, gathered, margin=margin)
+            judged.rows[self._kept(scales, block, block_size, cast)] |= SCALE
+            overflow = not (np.isfinite(scales[0]).all() and np.isfinite(scales[1]).all())
+            for geometry in (Geometry(block_size, False, cast), double):
+                if geometry in self._geometries:
+                    realised = REALISED_DOUBLE if geometry.double_quant else REALISED
+                    collateral = self._collateral[block_size, cast]
+                    found[geometry] = _tally(self._indices, judged, realised, collateral, overflow=overflow)
+        return found
+
+    def _scales(self, keys: Bits, block_size: int, cast: Cast) -> Float32s:
+        """Return each block's absmax, float32: rounding keeps order, so the cast of the largest is the largest cast."""
+        per_block = block_size // self._unit
+        padded = np.zeros(-(-keys.size // per_block) * per_block, keys.dtype)
+        padded[: keys.size] = keys
+        return values_of(padded.reshape(-1, per_block).max(axis=1), self._dtype, cast)
+
+    def _kept(
+        self, scales: Sequence[Float32s], block: NDArray[np.int64], block_size: int, cast: Cast
+    ) -> NDArray[np.bool_]:
+        drifted = np.zeros(scales[0].size, np.bool_)
+        drifted[self._drifted[block_size, cast]] = True
+        return (scales[0][block] == scales[1][block]) | ~drifted[block]
+
+
+def _gathered(
+    scales: Sequence[Float32s], block: NDArray[np.int64], divides: NDArray[np.bool_], *, double: bool
+) -> Scales:
+    """Return the scales of the masked values in their blocks."""
+    before, after = (absmax[block] for absmax in scales)
+    if not double:
+        return Scales.plain(before, after, divides)
+    bounds = deployed_bounds(scales[0], block)
+    changed = not np.array_equal(scales[0], scales[1])
+    bounds_after = deployed_bounds(scales[1], block) if changed else bounds
+    return Scales(before, after, bounds[0], bounds_after[0], bounds[1], bounds_after[1], divides)
+
+
+def _tally(
+    indices: NDArray[np.int64], judged: Judged, realised: int, collateral: int, *, overflow: bool
+) -> Tally:
+    updates, margins = np.zeros(UPDATE_BINS, np.int64), np.zeros(MARGIN_BINS, np.int64)
+    codes = np.zeros((2, 16), np.int64)
+    satisfied, first = np.zeros(len(ROW_IDS), np.int64), np.full(len(ROW_IDS), -1)
+    bits = np.array([FLOOR, CROSSING, MARGIN, realised, SCALE])
+    columns = (judged.rows, judged.half_bins, judged.distance, judged.codes_before, judged.codes_after)
+    _count(columns, bits, (updates, margins, codes, satisfied, first))
+    violations = {
+        row: Violation(
+            int(indices[at]),
+            float(judged.half_bins[at]),
+            int(judged.codes_before[at]),
+            int(judged.codes_after[at]),
+            float(judged.distance[at]),
+        )
+        for row, at in zip(ROW_IDS, first.tolist(), strict=True)
+        if at >= 0
+    }
+    return Tally(
+        masked=indices.size,
+        satisfied=dict(zip(ROW_IDS, satisfied.tolist(), strict=True)),
+        violations=violations,
+        collateral=collateral,
+        updates=updates,
+        margins=margins,
+        codes_before=codes[0],
+        codes_after=codes[1],
+        overflow=overflow,
+    )
+
+
+def _magnitude(bits: Bits) -> int:
+    """Return the mask of all bits but the sign: as integers, magnitudes of floats are in order."""
+    return (1 << (8 * bits.dtype.itemsize - 1)) - 1
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _maxima(bits: Any, magnitude: Any, unit: int, out: Any) -> None:
+    """Write the largest magnitude of each unit of values; the last unit may be short."""
+    whole = bits.size // unit
+    for u in range(whole):
+        part = bits[u * unit : u * unit + unit]
+        most = part[0] & magnitude
+        for i in range(unit):
+            most = max(most, part[i] & magnitude)
+        out[u] = most
+    if whole < out.size:
+        most = bits[whole * unit] & magnitude
+        for i in range(whole * unit, bits.size):
+            most = max(most, bits[i] & magnitude)
+        out[whole] = most
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _maxima_at(bits: Any, magnitude: Any, unit: int, at: Any, out: Any) -> None:
+    """As `_maxima`, for the units named by `at` only."""
+    for u in at:
+        most = bits[u * unit] & magnitude
+        for i in range(u * unit, min(u * unit + unit, bits.size)):
+            most = max(most, bits[i] & magnitude)
+        out[u] = most
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _codes_changed(old: Any, new: Any, before: Any, after: Any, masked: Any, divides: bool) -> int:
+    """Count the unmasked values of a block whose code the new scale changed."""
+    changed = 0
+    for i in range(old.size):
+        if not masked[i] and code_of(old[i], before, divides) != code_of(new[i], after, divides):
+            changed += 1
+    return changed
+
+
+@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _count(columns: Any, bits: Any, out: Any) -> None:
+    rows, half_bins, distance, codes_before, codes_after = columns
+    updates, margins, codes, satisfied, first = out
+    for i in range(rows.size):
+        updates[int(min(half_bins[i] * FINE, UPDATE_BINS - 1))] += 1
+        margins[int(max(0.0, min(distance[i] / MARGIN_STEP, MARGIN_BINS - 1)))] += 1
+        codes[0, codes_before[i]] += 1
+        codes[1, codes_after[i]] += 1
+        for row in range(bits.size):
+            if rows[i] & bits[row]:
+                satisfied[row] += 1
+            elif first[row] < 0:
+                first[row] = i
