@@ -1,0 +1,189 @@
+"""What tensors a model of a configuration has, and which of them NF4 quantizes, without torch for the common families.
+
+The static verifier must not wait for torch and transformers to load. The Llama-like families are therefore written down
+here (tests compare them, shape by shape, with what transformers builds); every other one is built on the meta device.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from verify.artefact import strict_json
+from verify.errors import ArtefactError
+
+CHECK = "MV106"
+CONFIG = "config.json"
+_REMEDY = "do not deploy this folder; ask the producer for one that loads without code"
+
+Skip = tuple[str, ...] | None
+"""`llm_int8_skip_modules`: None for transformers' own rule, which a list, even an empty one, replaces."""
+
+
+@dataclass(frozen=True)
+class Quantizable:
+    """A tensor that NF4 quantizes; `transposed` says that it is stored as [in, out] and turned before it is cut."""
+
+    name: str
+    transposed: bool
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A model's class, the names and shapes of its tensors, and what NF4 quantizes under each skip list.
+
+    `tied` names the embedding and the output head that must share their values, where they do.
+    """
+
+    name: str
+    shapes: Mapping[str, tuple[int, ...]]
+    quantized: Mapping[Skip, tuple[Quantizable, ...]]
+    tied: tuple[str, str] | None
+
+    def transposed(self) -> frozenset[str]:
+        """Return the tensors that some deployment turns before it quantizes them."""
+        return frozenset(entry.name for entries in self.quantized.values() for entry in entries if entry.transposed)
+
+
+def architecture(files: Mapping[str, bytes], skips: Iterable[Skip]) -> Architecture:
+    """Return the architecture that a model folder's configuration describes.
+
+    `files` are the folder's files beside its weights. Raises ArtefactError MV106 for a configuration that is missing or
+    that no model can be built from.
+    """
+    if CONFIG not in files:
+        raise _unusable("it has no configuration", f"no {CONFIG}")
+    config = strict_json(files[CONFIG], check_id=CHECK, name=CONFIG)
+    if not isinstance(config, dict):
+        raise _unusable("its configuration is not an object", CONFIG)
+    wanted = tuple(dict.fromkeys(skips))
+    if wanted == (None,) and (found := _llama_like(config)) is not None:
+        return found
+    return _built(files, wanted)
+
+
+def require_fit(found: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ArtefactError MV106 unless the weight files hold exactly the architecture's tensors."""
+    wanted = dict(found.shapes)
+    if found.tied is not None and found.tied[1] not in shapes:
+        wanted.pop(found.tied[1], None)
+    odd = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
+    if odd:
+        text = f"{odd[0]!a}: {shapes.get(odd[0], 'missing')}, wanted {wanted.get(odd[0], 'no such tensor')}"
+        raise _unusable("tensors do not fit the configuration", text)
+
+
+_CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    layers: int
+    hidden: int
+    inner: int
+    heads: int
+    key_value_heads: int
+    head: int
+    vocabulary: int
+
+
+def _llama_like(config: Mapping[str, Any]) -> Architecture | None:
+    """Return the architecture of a Llama-like configuration that states all it needs, else None."""
+    kind = config.get("model_type")
+    if kind not in _CLASSES or (sizes := _sizes(config)) is None:
+        return None
+    flags = [config.get(name, False) for name in ("tie_word_embeddings", "attention_bias", "mlp_bias")]
+    if not all(isinstance(flag, bool) for flag in flags):
+        return None
+    tied, attention_bias, mlp_bias = flags
+    if kind in ("mistral", "qwen2"):
+        attention_bias = mlp_bias = False
+    if kind == "qwen3":
+        mlp_bias = False
+    shapes = dict(_tensors(kind, sizes, attention_bias=attention_bias, mlp_bias=mlp_bias))
+    quantized = tuple(
+        Quantizable(name, transposed=False)
+        for name, shape in shapes.items()
+        if len(shape) == 2 and name.startswith("model.layers.")
+    )
+    ties = ("model.embed_tokens.weight", "lm_head.weight") if tied else None
+    return Architecture(_CLASSES[kind], shapes, {None: quantized}, ties)
+
+
+def _sizes(config: Mapping[str, Any]) -> _Sizes | None:
+    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
+    values = [config.get(name) for name in names]
+    if not all(type(value) is int and value > 0 for value in values):
+        return None
+    layers, hidden, inner, heads, vocabulary = values
+    key_value_heads = config.get("num_key_value_heads")
+    head = config.get("head_dim")
+    if config.get("model_type") in ("llama", "mistral") and head is None:
+        head = hidden // heads
+    elif config.get("model_type") == "qwen2" and "head_dim" not in config:
+        head = hidden // heads
+    if not all(type(value) is int and value > 0 for value in (key_value_heads, head)):
+        return None
+    return _Sizes(layers, hidden, inner, heads, key_value_heads, head, vocabulary)
+
+
+def _tensors(
+    kind: str, sizes: _Sizes, *, attention_bias: bool, mlp_bias: bool
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "model.embed_tokens.weight", (sizes.vocabulary, sizes.hidden)
+    yield "model.norm.weight", (sizes.hidden,)
+    yield "lm_head.weight", (sizes.vocabulary, sizes.hidden)
+    queries, keys = sizes.heads * sizes.head, sizes.key_value_heads * sizes.head
+    linears = {
+        "self_attn.q_proj": (queries, sizes.hidden, attention_bias or kind == "qwen2"),
+        "self_attn.k_proj": (keys, sizes.hidden, attention_bias or kind == "qwen2"),
+        "self_attn.v_proj": (keys, sizes.hidden, attention_bias or kind == "qwen2"),
+        "self_attn.o_proj": (sizes.hidden, queries, attention_bias),
+        "mlp.gate_proj": (sizes.inner, sizes.hidden, mlp_bias),
+        "mlp.up_proj": (sizes.inner, sizes.hidden, mlp_bias),
+        "mlp.down_proj": (sizes.hidden, sizes.inner, mlp_bias),
+    }
+    for layer in range(sizes.layers):
+        prefix = f"model.layers.{layer}"
+        for name, (rows, columns, bias) in linears.items():
+            yield f"{prefix}.{name}.weight", (rows, columns)
+            if bias:
+                yield f"{prefix}.{name}.bias", (rows,)
+        for name in ("input_layernorm", "post_attention_layernorm"):
+            yield f"{prefix}.{name}.weight", (sizes.hidden,)
+        if kind == "qwen3":
+            for name in ("self_attn.q_norm", "self_attn.k_norm"):
+                yield f"{prefix}.{name}.weight", (sizes.head,)
+
+
+def _built(files: Mapping[str, bytes], skips: tuple[Skip, ...]) -> Architecture:
+    """Build the model on the meta device and ask it; this loads torch and transformers."""
+    from verify.behaviour.loading import open_folder, try_empty_model  # noqa: PLC0415
+    from verify.behaviour.modules import survey  # noqa: PLC0415
+
+    model = try_empty_model(open_folder(files).config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    quantized = {}
+    for skip in skips:
+        found = survey(model, skip_modules=skip).quantized
+        quantized[skip] = tuple(Quantizable(entry.weight, entry.transposed) for entry in found)
+    return Architecture(type(model).__name__, shapes, quantized, _ties(model))
+
+
+def _ties(model: Any) -> tuple[str, str] | None:
+    if not model.config.tie_word_embeddings:
+        return None
+    embedding = model.get_input_embeddings()
+    name = next(name for name, module in model.named_modules() if module is embedding)
+    return f"{name}.weight", "lm_head.weight"
+
+
+def _unusable(what: str, found: str) -> ArtefactError:
+    expected = "a causal-LM folder of a supported architecture, weights in safetensors, no code"
+    return ArtefactError(
+        CHECK, f"the model folder cannot be used: {what}", expected=expected, found=found, remedy=_REMEDY
+    )
