@@ -33,7 +33,8 @@ from mansu.progress import Steps
 from mansu.request import Fact, Request, read_request, require_tokens
 from mansu.retain import Fisher, NullSpace, fisher, gradients, null_space
 from mansu.solve import Bounds, Edit, Schedule, solve
-from verify.behaviour.loading import Language, nf4_linears
+from verify.behaviour.loading import Language
+from verify.behaviour.modules import nf4_linears
 from verify.circuits import FaithfulCircuit, attribute, describe, smallest_faithful
 from verify.contract.manifest import CircuitClaim
 from verify.errors import UsageError
