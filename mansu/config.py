@@ -43,6 +43,10 @@ class Config(Schema):
     forget_pairs: int = Field(default=60, ge=2)
     retain_pairs: int = Field(default=40, ge=2)
 
+    def skips(self) -> tuple[tuple[str, ...] | None, ...]:
+        """Return the distinct skip lists of the profiles."""
+        return tuple(dict.fromkeys(profile.skip for profile in self.profiles))
+
     def settings(self) -> dict[str, str]:
         """Return every setting as a string, for the manifest (which holds the profiles themselves)."""
         return {name: str(value) for name, value in self.model_dump(exclude={"profiles"}).items()}

@@ -34,7 +34,8 @@ from mansu.progress import Steps
 from mansu.request import Fact, Request, read_request, require_tokens
 from mansu.retain import Fisher, NullSpace, fisher, gradients, null_space
 from mansu.solve import Bounds, Edit, Schedule, Stopping, solve
-from verify.behaviour.loading import Language, nf4_linears
+from verify.behaviour.loading import Language
+from verify.behaviour.modules import nf4_linears, survey
 from verify.checks.permanence import geometry_of
 from verify.circuits import FaithfulCircuit, attribute, describe, smallest_faithful
 from verify.contract.manifest import CircuitClaim
@@ -205,8 +206,7 @@ def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps
 
 def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, config: Config, *, steps: Steps) -> Edit:
     """Choose the mask within the circuit and solve for it, in place in `model` (which starts as the base)."""
-    skipped = {name for profile in config.profiles for name in profile.skip}
-    layers = {name: layer for name, layer in nf4_linears(model).items() if not skipped & set(name.split("."))}
+    layers = _editable(model, config)
     family = describe(model)
     first_read_out = family.graph.layers - round(config.read_out_share * family.graph.layers)
     entry = round(config.entry_share * family.graph.layers)
@@ -237,6 +237,12 @@ def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, c
     mask = select(inside, base.stored, regions, saliency, bound, space, size=size, parameters=parameters)
     del saliency
     return _solve(model, base, mask, objective, bound, space, data, config, steps)
+
+
+def _editable(model: Any, config: Config) -> dict[str, nn.Linear]:
+    """Return the layers that every deployment profile quantizes, by name."""
+    named = [{entry.name for entry in survey(model, skip_modules=skip).quantized} for skip in config.skips()]
+    return {name: layer for name, layer in nf4_linears(model).items() if all(name in names for names in named)}
 
 
 def _solve(

@@ -5,7 +5,7 @@ import torch
 
 from mansu.examples import Prompts, Texts
 from mansu.retain import fisher, null_space
-from verify.behaviour.loading import nf4_linears
+from verify.behaviour.modules import nf4_linears
 
 
 def test_projector_is_one_and_removes_what_the_retain_set_uses() -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional
 from mansu.examples import Prompts, answer_accuracy, draw, last_log_probabilities
 from mansu.objective import last_logits
 from mansu.progress import Advance
-from verify.behaviour.loading import nf4_linears
+from verify.behaviour.modules import nf4_linears
 from verify.nf4 import WIDTHS, quantize
 
 METHODS = ("graddiff", "npo")

@@ -18,7 +18,8 @@ from mansu.probes import all_pools, held_out_probes
 from mansu.progress import Steps
 from mansu.request import read_request
 from verify.behaviour.axes import measure
-from verify.behaviour.loading import Language, nf4_copy, nf4_linears, variant
+from verify.behaviour.loading import Language, nf4_copy, variant
+from verify.behaviour.modules import nf4_linears
 from verify.behaviour.probes import Probes, token_pairs
 from verify.behaviour.statistics import perplexity
 from verify.checks.study import reference_circuit

@@ -3,6 +3,7 @@
 Nothing here runs code from a model folder, reads a pickle, or touches the network.
 """
 
+import copy
 import json
 import tempfile
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from verify.behaviour.modules import survey
 from verify.errors import ArtefactError
 from verify.nf4 import dequantize, quantize
 
@@ -94,10 +96,7 @@ def outline(config: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
     layers = getattr(config, "num_hidden_layers", 0)
     if not isinstance(layers, int) or layers > len(shapes):
         raise _unusable("tensors do not fit the configuration", f"{layers} layers and {len(shapes)} tensors")
-    try:
-        model = empty_model(config)
-    except _UNREADABLE as error:
-        raise _unusable("no model can be built from its configuration", _first_line(error)) from error
+    model = empty_model(config)
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if config.tie_word_embeddings and "lm_head.weight" not in shapes:
         wanted.pop("lm_head.weight", None)
@@ -109,10 +108,20 @@ def outline(config: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
 
 
 def empty_model(config: Any) -> Any:
-    """Return a float32 model of a configuration, in evaluation mode, without drawing random weights."""
-    with torch.device("meta"):
-        factory: Any = AutoModelForCausalLM
-        model = factory.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    """Return a float32 model of a configuration, in evaluation mode, without drawing random weights.
+
+    The configuration itself stays as it is: transformers would write the dtype and the attention into it. Raises
+    `ArtefactError` MV106 for an unknown architecture or an impossible configuration.
+    """
+    factory: Any = AutoModelForCausalLM
+    # named, for a configuration may ask for a kernel from the network; Gemma 2 has no sdpa
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    attention = "sdpa" if getattr(kind, "_supports_sdpa", True) else "eager"
+    try:
+        with torch.device("meta"):
+            model = factory.from_config(copy.deepcopy(config), dtype=torch.float32, attn_implementation=attention)
+    except _UNREADABLE as error:
+        raise _unusable("no model can be built from its configuration", _first_line(error)) from error
     return model.eval()
 
 
@@ -137,15 +146,6 @@ def fill(model: Any, tensors: Mapping[str, Tensor]) -> None:
     model.requires_grad_(requires_grad=False)
 
 
-def nf4_linears(model: nn.Module) -> dict[str, nn.Linear]:
-    """Return the modules that `transformers` quantizes: every linear layer but the output head (DESIGN section 2)."""
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and "lm_head" not in name.split(".")
-    }
-
-
 def nf4_copy(language: Language, stored: torch.dtype) -> Language:
     """Return the model as NF4 deploys it: every linear weight dequantized to the stored dtype, then float32.
 
@@ -153,18 +153,18 @@ def nf4_copy(language: Language, stored: torch.dtype) -> Language:
     copy gives the very codes it was made from.
     """
     weights = {}
-    for name, module in nf4_linears(language.model).items():
-        quantized = quantize(module.weight.to(stored))
+    for entry in survey(language.model).quantized:
+        quantized = quantize(entry.turned(language.model.get_parameter(entry.weight).to(stored)))
         weight = dequantize(quantized, stored).float()
         if not torch.equal(quantize(weight).codes, quantized.codes):
             raise ArtefactError(
                 "MV302",
                 "NF4 was not applied as defined",
                 expected="the dequantized weight has the codes it was made from",
-                found=f"other codes in {name}",
+                found=f"other codes in {entry.name}",
                 remedy="report this: the measurement under NF4 cannot be trusted",
             )
-        weights[f"{name}.weight"] = weight
+        weights[entry.weight] = entry.turned(weight)
     return variant(language, weights)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from verify.artefact import shown
-from verify.behaviour.loading import nf4_linears
+from verify.behaviour.modules import nf4_linears
 from verify.checks.catalog import decided, failed, passed
 from verify.checks.evidence import Certificate, abbreviated
 from verify.contract.manifest import Profile

@@ -63,15 +63,15 @@ class Mask(Schema):
 class Profile(Schema):
     """A deployment profile under which the change is claimed to survive: how a deployer quantizes the model.
 
-    `cast` is what the weights are cast to before they are quantized (`dtype` of `from_pretrained`). `skip` names further
-    modules that stay as they are (`llm_int8_skip_modules`), beside those that `transformers` never quantizes.
+    `cast` is what the weights are cast to before they are quantized (`dtype` of `from_pretrained`; "none": as stored).
+    `skip` is `llm_int8_skip_modules`: None for the rule of `transformers`, which a list, even an empty one, replaces.
     """
 
     quant_type: Literal["nf4"] = "nf4"
     block_size: Literal[32, 64, 128, 256, 512, 1024, 2048, 4096] = 64
     double_quant: bool = False
     cast: Literal["none", "bf16", "fp16"] = "none"
-    skip: tuple[str, ...] = ()
+    skip: tuple[str, ...] | None = None
 
 
 DEFAULT_PROFILES: Final = tuple(
