@@ -4,7 +4,6 @@ Nothing here runs code from a model folder, reads a pickle, or touches the netwo
 """
 
 import copy
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from verify.behaviour.modules import survey
+from verify.artefact.inert import refuse_code
 from verify.errors import ArtefactError
 from verify.nf4 import dequantize, quantize
 
@@ -33,7 +33,6 @@ _UNREADABLE = (
     TypeError,
     ValueError,
 )
-_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def open_folder(files: Mapping[str, bytes]) -> Opened:
 
     Raises `ArtefactError` MV106 where the folder would run code, change its weights on loading, or cannot be read.
     """
-    _refuse_code(files)
+    refuse_code(files)
     with tempfile.TemporaryDirectory(prefix="mansu-") as folder:
         for name, data in files.items():
             path = Path(folder) / name
@@ -86,25 +85,6 @@ def build(opened: Opened, tensors: Mapping[str, Tensor]) -> Language:
     model = empty_model(opened.config)
     fill(model, tensors)
     return Language(model, opened.tokenizer)
-
-
-def outline(config: Any, shapes: Mapping[str, tuple[int, ...]]) -> Any:
-    """Return the model of a configuration without values, once it fits the tensors' names and shapes.
-
-    Raises `ArtefactError` MV106 for an unknown architecture or a misfit.
-    """
-    layers = getattr(config, "num_hidden_layers", 0)
-    if not isinstance(layers, int) or layers > len(shapes):
-        raise _unusable("tensors do not fit the configuration", f"{layers} layers and {len(shapes)} tensors")
-    model = empty_model(config)
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if config.tie_word_embeddings and "lm_head.weight" not in shapes:
-        wanted.pop("lm_head.weight", None)
-    odd = sorted(name for name in wanted.keys() | shapes.keys() if wanted.get(name) != shapes.get(name))
-    if odd:
-        found = f"{odd[0]!a}: {shapes.get(odd[0], 'missing')}, wanted {wanted.get(odd[0], 'no such tensor')}"
-        raise _unusable("tensors do not fit the configuration", found)
-    return model
 
 
 def empty_model(config: Any) -> Any:
@@ -185,24 +165,6 @@ def _materialize_buffers(model: nn.Module) -> None:
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
         raise _unusable("some weights are in no file", f"no values for {left[:3]}")
-
-
-def _refuse_code(files: Mapping[str, bytes]) -> None:
-    for name, data in files.items():
-        if name.endswith(".py"):
-            raise _unusable("it carries Python code", name)
-        if data.startswith(_PICKLES):
-            raise _unusable("it carries a pickle or an archive, which can run code when it is loaded", name)
-        if name.rsplit("/", 1)[-1] == "adapter_config.json":
-            raise _unusable("it carries an adapter, which loaders apply on top of the weights", name)
-        if name.endswith("config.json"):
-            try:
-                value = json.loads(data)
-            except (ValueError, RecursionError) as error:
-                raise _unusable("a configuration is not JSON", name) from error
-            for key, what in (("auto_map", "loads code"), ("quantization_config", "quantizes on loading")):
-                if isinstance(value, dict) and key in value:
-                    raise _unusable(f"its configuration {what} ({key})", name)
 
 
 def _first_line(error: Exception) -> str:

@@ -44,21 +44,24 @@ class Architecture:
         return frozenset(entry.name for entries in self.quantized.values() for entry in entries if entry.transposed)
 
 
-def architecture(files: Mapping[str, bytes], skips: Iterable[Skip]) -> Architecture:
+def architecture(files: Mapping[str, bytes], skips: Iterable[Skip], *, tensors: int) -> Architecture:
     """Return the architecture that a model folder's configuration describes.
 
-    `files` are the folder's files beside its weights. Raises ArtefactError MV106 for a configuration that is missing or
-    that no model can be built from.
+    `files` are the folder's files beside its weights, which hold `tensors` tensors. Raises ArtefactError MV106 for a
+    configuration that is missing, that no model can be built from, or that asks for more layers than there are tensors.
     """
     if CONFIG not in files:
         raise _unusable("it has no configuration", f"no {CONFIG}")
     config = strict_json(files[CONFIG], check_id=CHECK, name=CONFIG)
     if not isinstance(config, dict):
         raise _unusable("its configuration is not an object", CONFIG)
+    layers = config.get("num_hidden_layers", 0)
+    if isinstance(layers, int) and layers > tensors:
+        raise _unusable("tensors do not fit the configuration", f"{layers} layers and {tensors} tensors")
     wanted = tuple(dict.fromkeys(skips))
     if wanted == (None,) and (found := _llama_like(config)) is not None:
         return found
-    return _built(files, wanted)
+    return _built(files, wanted, tensors)
 
 
 def require_fit(found: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -160,12 +163,16 @@ def _tensors(
                 yield f"{prefix}.{name}.weight", (sizes.head,)
 
 
-def _built(files: Mapping[str, bytes], skips: tuple[Skip, ...]) -> Architecture:
+def _built(files: Mapping[str, bytes], skips: tuple[Skip, ...], tensors: int) -> Architecture:
     """Build the model on the meta device and ask it; this loads torch and transformers."""
-    from verify.behaviour.loading import open_folder, try_empty_model  # noqa: PLC0415
+    from verify.behaviour.loading import empty_model, open_folder  # noqa: PLC0415
     from verify.behaviour.modules import survey  # noqa: PLC0415
 
-    model = try_empty_model(open_folder(files).config)
+    config = open_folder(files).config
+    layers = getattr(config, "num_hidden_layers", 0)
+    if not isinstance(layers, int) or layers > tensors:
+        raise _unusable("tensors do not fit the configuration", f"{layers} layers and {tensors} tensors")
+    model = empty_model(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     quantized = {}
     for skip in skips:

@@ -1,0 +1,338 @@
+"""One pass over the weight files: the same buffer is hashed, hashed again as the base, and examined, then forgotten.
+
+Memory does not grow with the model: a few buffers are in flight while two threads hash and a third examines. The base is
+the file with the ledger's values put back, so its digest is the vendor's if nothing else was changed.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from verify.artefact import Changes, Layout, LedgerStream, OpenFile, TensorView, shown
+from verify.artefact.ledger_format import INFINITY
+from verify.artefact.tensors import MISFIT, SIZES
+from verify.errors import ArtefactError
+from verify.nf4.stream import LARGEST_BLOCK, Geometry, Tally, TensorStream, first_not_finite
+
+Bits = NDArray[np.unsignedinteger]
+Progress = Callable[[int], None]
+"""Called with the number of bytes just read."""
+
+PIECE = 1 << 23
+"""Bytes read at once: a multiple of `LARGEST_BLOCK` values of any type."""
+_IN_FLIGHT = 4
+_FLOATS = ("BF16", "F16", "F32")
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What to look at beside the digests: for each quantized tensor its geometries, and which are cut transposed.
+
+    `compared` names tensors whose own digest is wanted, because another must hold the same values.
+    """
+
+    geometries: Mapping[str, tuple[Geometry, ...]]
+    transposed: frozenset[str]
+    compared: frozenset[str]
+    margin: float
+
+
+@dataclass(eq=False)
+class Scan:
+    """What the pass found.
+
+    `sha256` and `base_sha256` by weight file; `equal` counts masked values that equal their base value, by tensor;
+    `not_finite` names tensors with their first flat index of NaN or infinity; `tallies` by tensor and geometry, for
+    masked tensors that NF4 quantizes; `tensor_sha256` of the compared tensors.
+    """
+
+    sha256: dict[str, str] = field(default_factory=dict)
+    base_sha256: dict[str, str] = field(default_factory=dict)
+    equal: dict[str, int] = field(default_factory=dict)
+    not_finite: dict[str, int] = field(default_factory=dict)
+    tallies: dict[str, dict[Geometry, Tally]] = field(default_factory=dict)
+    tensor_sha256: dict[str, str] = field(default_factory=dict)
+
+
+def scan(
+    files: Sequence[tuple[OpenFile, Layout]], ledger: LedgerStream, plan: Plan, *, progress: Progress
+) -> Scan:
+    """Read every weight file once.
+
+    Raises ArtefactError MV101 for a file that changes meanwhile, MV120 and MV121 for a ledger that is not sound or does
+    not fit.
+    """
+    require_holders(ledger, [layout for _, layout in files])
+    found = Scan()
+    with _Workers() as workers:
+        for file, layout in files:
+            _scan_file(file, layout, ledger, plan, found, workers, progress)
+    return found
+
+
+def require_holders(ledger: LedgerStream, layouts: Sequence[Layout]) -> None:
+    """Raise ArtefactError MV121 unless every tensor of the ledger is in one weight file, in its type."""
+    for tensor, columns in ledger.columns.items():
+        views = [layout.tensors[tensor] for layout in layouts if tensor in layout.tensors]
+        if len(views) != 1:
+            message = f"the ledger names tensor {shown(tensor)}"
+            raise ArtefactError(MISFIT, message, expected="in one weight file", found=f"in {len(views)}")
+        if views[0].dtype != columns.dtype:
+            message = f"the ledger's values of tensor {shown(tensor)}: dtype differs from the file's"
+            raise ArtefactError(MISFIT, message, expected=views[0].dtype, found=columns.dtype)
+
+
+class _Workers:
+    """Three threads, each doing its tasks in order: hash the file, hash the base, examine. Buffers are reused."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self.edited, self.base, self.examine = (self._stack.enter_context(ThreadPoolExecutor(1)) for _ in range(3))
+        self._free = [bytearray(PIECE) for _ in range(2 * _IN_FLIGHT + 2)]
+        self._pending: deque[tuple[list[Future[Any]], list[bytearray]]] = deque()
+
+    def __enter__(self) -> "_Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def buffer(self) -> bytearray:
+        return self._free.pop()
+
+    def submit(self, tasks: list[Future[Any]], buffers: list[bytearray]) -> None:
+        """Hand in the tasks that use these buffers, and wait for the oldest when enough are in flight."""
+        self._pending.append((tasks, buffers))
+        while len(self._pending) > _IN_FLIGHT:
+            self._finish_oldest()
+
+    def drain(self) -> None:
+        while self._pending:
+            self._finish_oldest()
+
+    def _finish_oldest(self) -> None:
+        tasks, buffers = self._pending.popleft()
+        for task in tasks:
+            task.result()
+        self._free += buffers
+
+
+class _Digests:
+    """The digests of a file and of its base, which are one until the first masked value."""
+
+    def __init__(self, workers: _Workers) -> None:
+        self._workers = workers
+        self._edited = hashlib.sha256()
+        self._base: Future[Any] | None = None
+
+    def update(self, edited: memoryview, base: memoryview | None) -> list[Future[Any]]:
+        """Take the next bytes of the file, and those of the base where they differ."""
+        if base is not None and self._base is None:
+            self._base = self._workers.edited.submit(self._edited.copy)
+        tasks = [self._workers.edited.submit(self._edited.update, edited)]
+        if self._base is not None:
+            fork, content = self._base, edited if base is None else base
+            tasks.append(self._workers.base.submit(lambda: fork.result().update(content)))
+        return tasks
+
+    def hexdigests(self) -> tuple[str, str]:
+        """Return both digests; all tasks must have ended."""
+        edited = self._edited.hexdigest()
+        return edited, edited if self._base is None else self._base.result().hexdigest()
+
+
+def _scan_file(
+    file: OpenFile,
+    layout: Layout,
+    ledger: LedgerStream,
+    plan: Plan,
+    found: Scan,
+    workers: _Workers,
+    progress: Progress,
+) -> None:
+    digests = _Digests(workers)
+    views = sorted(layout.tensors.items(), key=lambda item: item[1].start)
+    header = min((view.start for _, view in views), default=layout.size)
+    for start in range(0, header, PIECE):
+        buffer = workers.buffer()
+        part = memoryview(buffer)[: min(PIECE, header - start)]
+        file.read_into(part, start)
+        workers.submit(digests.update(part, None), [buffer])
+    for name, view in views:
+        if view.count:
+            _scan_tensor(file, name, view, ledger, plan, found, workers, digests, progress)
+    workers.drain()
+    file.require_same_size()
+    found.sha256[file.name], found.base_sha256[file.name] = digests.hexdigests()
+
+
+def _scan_tensor(
+    file: OpenFile,
+    name: str,
+    view: TensorView,
+    ledger: LedgerStream,
+    plan: Plan,
+    found: Scan,
+    workers: _Workers,
+    digests: _Digests,
+    progress: Progress,
+) -> None:
+    """Read one tensor in pieces, and hand each to the hashes and to its examiner."""
+    changes = _changes(name, view, ledger)
+    examiner = _examiner(name, view, changes, plan, found)
+    size = SIZES[view.dtype]
+    own = hashlib.sha256() if name in plan.compared else None
+    for start, stop in _pieces(view):
+        buffer = workers.buffer()
+        part = memoryview(buffer)[: stop - start]
+        file.read_into(part, start)
+        buffers = [buffer]
+        edited = base = np.frombuffer(part, dtype=f"<u{size}")
+        first = (start - view.start) // size
+        inside = _inside(changes, first, first + edited.size)
+        if changes is not None and inside.start < inside.stop:
+            buffers.append(workers.buffer())
+            base_part = memoryview(buffers[1])[: stop - start]
+            base_part[:] = part
+            base = np.frombuffer(base_part, dtype=f"<u{size}")
+            base[changes.indices[inside] - first] = changes.base[inside]
+        tasks = digests.update(part, base.data.cast("B") if base is not edited else None)
+        if own is not None:
+            tasks.append(workers.examine.submit(own.update, part))
+        tasks.append(workers.examine.submit(examiner.take, first, edited, base))
+        workers.submit(tasks, buffers)
+        progress(stop - start)
+    workers.submit([workers.examine.submit(examiner.finish)], [])
+    if own is not None:
+        workers.drain()
+        found.tensor_sha256[name] = own.hexdigest()
+
+
+def _pieces(view: TensorView) -> Iterator[tuple[int, int]]:
+    for start in range(view.start, view.stop, PIECE):
+        yield start, min(start + PIECE, view.stop)
+
+
+def _changes(name: str, view: TensorView, ledger: LedgerStream) -> Changes | None:
+    if name not in ledger.columns:
+        return None
+    changes = ledger.changes(name)
+    if int(changes.indices[-1]) >= view.count:
+        message = f"the ledger's indices of tensor {shown(name)}: index out of range"
+        raise ArtefactError(MISFIT, message, expected=f"0 to {view.count - 1}", found=str(int(changes.indices[-1])))
+    return changes
+
+
+def _inside(changes: Changes | None, first: int, last: int) -> slice:
+    if changes is None:
+        return slice(0, 0)
+    low, high = np.searchsorted(changes.indices, (first, last))
+    return slice(int(low), int(high))
+
+
+def _examiner(name: str, view: TensorView, changes: Changes | None, plan: Plan, found: Scan) -> "_Examiner":
+    geometries = plan.geometries.get(name, ())
+    if changes is None or not geometries or view.dtype not in _FLOATS:
+        return _Examiner(name, view, changes, found)
+    if name in plan.transposed:
+        return _TransposedExaminer(name, view, changes, found, geometries, plan.margin)
+    return _NF4Examiner(name, view, changes, found, geometries, plan.margin)
+
+
+class _Examiner:
+    """Looks for values that are not finite, and counts masked values that did not change."""
+
+    def __init__(self, name: str, view: TensorView, changes: Changes | None, found: Scan) -> None:
+        self._name, self._view, self._changes, self._found = name, view, changes, found
+
+    def take(self, first: int, edited: Bits, base: Bits) -> None:
+        """Take the values from flat index `first` on."""
+        if self._view.dtype in _FLOATS and self._name not in self._found.not_finite:
+            at = first_not_finite(edited, self._view.dtype)
+            if at is not None:
+                self._found.not_finite[self._name] = first + at
+        inside = _inside(self._changes, first, first + edited.size)
+        if self._changes is not None and inside.start < inside.stop:
+            at_masked = self._changes.indices[inside] - first
+            # as numbers, for +0 and -0 are one value
+            old, new = (_numbers(bits[at_masked], self._view.dtype) for bits in (base, edited))
+            equal = int((old == new).sum())
+            if equal:
+                self._found.equal[self._name] = self._found.equal.get(self._name, 0) + equal
+
+    def finish(self) -> None:
+        """Take note that the tensor is complete."""
+
+
+class _NF4Examiner(_Examiner):
+    """Also decides the five rows."""
+
+    def __init__(
+        self,
+        name: str,
+        view: TensorView,
+        changes: Changes,
+        found: Scan,
+        geometries: tuple[Geometry, ...],
+        margin: float,
+    ) -> None:
+        super().__init__(name, view, changes, found)
+        self._stream = TensorStream(view.dtype, view.count, changes.indices, changes.base, geometries)
+        self._margin = margin
+
+    def take(self, first: int, edited: Bits, base: Bits) -> None:
+        super().take(first, edited, base)
+        self._stream.feed(first, edited, base)
+
+    def finish(self) -> None:
+        if self._name not in self._found.not_finite:
+            self._found.tallies[self._name] = self._stream.finish(margin=self._margin)
+
+
+class _TransposedExaminer(_Examiner):
+    """Keeps the whole tensor, stored as [in, out], and cuts its transpose into blocks."""
+
+    def __init__(
+        self,
+        name: str,
+        view: TensorView,
+        changes: Changes,
+        found: Scan,
+        geometries: tuple[Geometry, ...],
+        margin: float,
+    ) -> None:
+        super().__init__(name, view, changes, found)
+        self._margin, self._geometries = margin, geometries
+        self._edited, self._base = (np.empty(view.count, f"<u{SIZES[view.dtype]}") for _ in range(2))
+
+    def take(self, first: int, edited: Bits, base: Bits) -> None:
+        super().take(first, edited, base)
+        self._edited[first : first + edited.size] = edited
+        self._base[first : first + base.size] = base
+
+    def finish(self) -> None:
+        if self._name in self._found.not_finite or self._changes is None:
+            return
+        rows, columns = self._view.shape
+        edited, base = (
+            np.ascontiguousarray(bits.reshape(rows, columns).T).reshape(-1) for bits in (self._edited, self._base)
+        )
+        turned = np.sort(self._changes.indices % columns * rows + self._changes.indices // columns)
+        stream = TensorStream(self._view.dtype, edited.size, turned, base[turned], self._geometries)
+        for start in range(0, edited.size, 1024 * LARGEST_BLOCK):
+            part = slice(start, start + 1024 * LARGEST_BLOCK)
+            stream.feed(start, edited[part], base[part])
+        self._found.tallies[self._name] = stream.finish(margin=self._margin)
+
+
+def _numbers(bits: Bits, dtype: str) -> Bits:
+    """Return stored values such that equal numbers are equal: the sign of zero is dropped."""
+    magnitude = bits.dtype.type((1 << (8 * bits.dtype.itemsize - 1)) - 1)
+    return np.where(bits & magnitude == 0, bits.dtype.type(0), bits) if dtype in INFINITY else bits
