@@ -56,9 +56,9 @@ class Edit:
     """The solved edit: per layer, flat indices (int64, sorted) of changed parameters, their base and new values.
 
     Values are float32 that the stored dtype represents exactly. `fisher_cost` is ½ Σ F Δ² in nats.
-    `least_move` is the mean distance from a masked parameter to its nearest valid value, in units of its block's absmax,
-    and `least_move_first` what it would be if only the first geometry counted: the difference is what holding for all
-    of them at once gave up.
+    `least_move` is the mean distance from a masked parameter to its nearest valid value, in units of its block's
+    absmax, and `least_move_first` what it would be if only the first geometry counted: the difference is what holding
+    for all of them at once gave up.
     """
 
     indices: Mapping[str, Tensor]
@@ -218,9 +218,7 @@ def _masked(
     layers: Mapping[str, nn.Linear], stored: torch.dtype, mask: Mask, fisher: Fisher, bounds: Bounds
 ) -> _Masked:
     parts = [
-        lattice(
-            layers[name].weight.to(stored), mask.indices[name], geometries=bounds.geometries, margin=bounds.margin
-        )
+        lattice(layers[name].weight.to(stored), mask.indices[name], geometries=bounds.geometries, margin=bounds.margin)
         for name in layers
     ]
     starts = torch.tensor([0, *(part.base.numel() for part in parts)]).cumsum(0).tolist()

@@ -282,8 +282,8 @@ def _solve(
             progress=advance,
         )
     steps.say(
-        f"  the least move that survives all {len(geometries)} deployment profiles is {edit.least_move:.3f} of a block's "
-        f"absmax on average ({edit.least_move_first:.3f} for {_named(geometries[0])} alone)"
+        f"  the least move that survives all {len(geometries)} deployment profiles is {edit.least_move:.3f} of a "
+        f"block's absmax on average ({edit.least_move_first:.3f} for {_named(geometries[0])} alone)"
     )
     return edit
 

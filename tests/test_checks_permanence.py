@@ -1,13 +1,14 @@
 """What the report shows of permanence, and the margins of its rules. Violations are made in tests/attacks."""
 
 import certificates as c
+import numpy as np
 import pytest
-import torch
 
 from verify.check import check
 from verify.checks import permanence
 from verify.contract.policy import Policy
 from verify.contract.result import Permanence, Result
+from verify.nf4.stream import FINE, UPDATE_BINS
 
 
 def run(made: c.Certificate, policy: Policy) -> Result:
@@ -68,6 +69,13 @@ def test_an_update_of_nothing_still_has_finite_numbers(certificate: c.Certificat
     assert profile.bin_width_over_update == pytest.approx(1e9)
 
 
-def test_histogram_counts_what_lies_beyond_its_edges() -> None:
-    found = permanence._histogram(torch.tensor([-1.0, 0.0, 0.5, 0.99, 1.0, 7.99, 8.0, 1e6]), (0.0, 1.0, 2.0, 8.0))
-    assert found.counts == (4, 1, 3)
+def test_the_median_is_that_of_the_fine_histogram() -> None:
+    updates = np.zeros(UPDATE_BINS, np.int64)
+    updates[[FINE, 2 * FINE, 3 * FINE]] = (1, 3, 1)
+    assert permanence._median(updates) == 2
+    assert permanence._median(np.zeros(1, np.int64)) == 0
+
+
+def test_histograms_join_fine_bins() -> None:
+    found = permanence._histogram(np.arange(8), 4, 0.5)
+    assert (found.edges, found.counts) == ((0.0, 0.5, 1.0), (6, 22))

@@ -13,9 +13,9 @@ import torch
 
 from verify.artefact.envelope import shown
 from verify.artefact.ledger_format import BASE, FORMAT, INDICES, Changes, read_columns, require_sound
-from verify.artefact.tensors import TensorFile
+from verify.artefact.tensors import MISFIT, TensorFile
 from verify.artefact.tensors import parse as parse_tensors
-from verify.artefact.torch_tensors import DTYPES, MISFIT, as_torch, overwrite
+from verify.artefact.torch_tensors import DTYPES, as_torch, overwrite
 from verify.errors import ArtefactError
 
 

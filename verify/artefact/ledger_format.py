@@ -38,7 +38,7 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class Changes:
-    """One tensor's changes: flat row-major `indices` [n], int64, strictly ascending; `base` [n], the old values' bits."""
+    """One tensor's changes: flat row-major `indices` [n], int64, ascending strictly; `base` [n], the old bits."""
 
     dtype: str
     indices: NDArray[np.int64]
@@ -79,7 +79,7 @@ class LedgerStream:
     """A ledger on disk. Every byte is hashed once as a whole; what is read later must have the digest it had then."""
 
     def __init__(self, file: OpenFile) -> None:
-        """Read the header and hash the file; raises ArtefactError MV110 or MV120 for a header that is not a ledger's."""
+        """Read the header and hash the file; ArtefactError MV110 or MV120 for a header that is not a ledger's."""
         self._file = file
         self.layout = read_layout(file.read, file.size, name=file.name)
         self.columns: Mapping[str, Columns] = read_columns(self.layout)

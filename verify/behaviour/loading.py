@@ -15,8 +15,8 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor, nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from verify.behaviour.inert import refuse_code
 from verify.behaviour.modules import survey
-from verify.artefact.inert import refuse_code
 from verify.errors import ArtefactError
 from verify.nf4 import dequantize, quantize
 

@@ -90,8 +90,8 @@ class _Sizes:
     inner: int
     heads: int
     key_value_heads: int
-    head: int
     vocabulary: int
+    head: int
 
 
 def _llama_like(config: Mapping[str, Any]) -> Architecture | None:
@@ -118,20 +118,13 @@ def _llama_like(config: Mapping[str, Any]) -> Architecture | None:
 
 
 def _sizes(config: Mapping[str, Any]) -> _Sizes | None:
-    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")
-    values = [config.get(name) for name in names]
-    if not all(type(value) is int and value > 0 for value in values):
-        return None
-    layers, hidden, inner, heads, vocabulary = values
-    key_value_heads = config.get("num_key_value_heads")
-    head = config.get("head_dim")
-    if config.get("model_type") in ("llama", "mistral") and head is None:
-        head = hidden // heads
-    elif config.get("model_type") == "qwen2" and "head_dim" not in config:
-        head = hidden // heads
-    if not all(type(value) is int and value > 0 for value in (key_value_heads, head)):
-        return None
-    return _Sizes(layers, hidden, inner, heads, key_value_heads, head, vocabulary)
+    names = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads")
+    values = [config.get(name) for name in (*names, "vocab_size", "head_dim")]
+    if values[-1] is None and config.get("model_type") != "qwen3":  # whose default is a number of its own
+        hidden, heads = values[1], values[3]
+        values[-1] = hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads > 0 else None
+    sizes = [value for value in values if type(value) is int and value > 0]
+    return _Sizes(*sizes) if len(sizes) == len(values) else None
 
 
 def _tensors(

@@ -8,7 +8,7 @@ from typing import Literal
 
 from verify.behaviour.probes import Probes
 from verify.checks.catalog import decided, passed, undecided
-from verify.checks.evidence import Certificate
+from verify.checks.certificate import Certificate
 from verify.checks.models import Models
 from verify.checks.study import POINTS, SEED, Job, Progress, Scored, Study, Which, prepare, reference_circuit, run
 from verify.circuits import bootstrap, cad, compare, split_half_floor

@@ -1,21 +1,24 @@
-"""The evidence: every file of a certificate, read once. What is hashed here is what every later step uses."""
+"""The evidence: where a certificate lies, what it lists, and what the one pass over its files established."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from verify.artefact import Ledger, ModelFiles, as_torch, read_regular, shown, walk
-from verify.behaviour.loading import Opened
+from verify.artefact import Layout, ModelFiles, OpenFile, open_regular, read_regular, shown, walk
+from verify.artefact.ledger_format import Columns
+from verify.checks.architecture import Architecture
+from verify.checks.scan import Scan
 from verify.contract.manifest import Statement
 from verify.errors import ArtefactError, UsageError
 
 MODEL, PROBES, LEDGER = "model/", "probes/", "ledger.safetensors"
+WEIGHTS = ".safetensors"
+LARGEST_SMALL_FILE = 256 * 1024 * 1024
+"""Bytes that a file other than weights and ledger may have: it is read as a whole."""
+_PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -61,76 +64,87 @@ class Place:
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """The files as read, by subject name.
+    """What lies on disk and what the manifest names, by subject name.
 
-    `found` is what lies on disk, `listed` what the manifest names, with its digests; `data` holds the files that are
-    both, and `sha256` their actual digests.
+    `found` is what lies on disk, `listed` what the manifest names, with its digests. Of the files that are both, `data`
+    holds the small ones, read once, and `large` are the names of weights and ledger, which are read in pieces.
     """
 
+    place: Place
     found: frozenset[str]
     listed: Mapping[str, str]
     data: Mapping[str, bytes]
-    sha256: Mapping[str, str]
+    large: frozenset[str]
 
     def below(self, prefix: str) -> dict[str, bytes]:
-        """Return the files under `model/` or `probes/`, by their name there."""
+        """Return the small files under `model/` or `probes/`, by their name there."""
         return {name.removeprefix(prefix): data for name, data in self.data.items() if name.startswith(prefix)}
+
+    def sha256(self) -> dict[str, str]:
+        """Return the digests of the small files."""
+        return {name: hashlib.sha256(content).hexdigest() for name, content in self.data.items()}
+
+    def open(self, subject: str, stack: ExitStack) -> OpenFile:
+        """Open a large file until the stack closes; ArtefactError MV101 where it is no regular file."""
+        root, name = self.place.path(subject)
+        return stack.enter_context(open_regular(name, root=root))
+
+    def hash_large(self) -> Iterator[tuple[str, str]]:
+        """Yield name and digest of every large file: for when it cannot be examined, only compared."""
+        for subject in sorted(self.large):
+            with ExitStack() as stack:
+                file = self.open(subject, stack)
+                digest = hashlib.sha256()
+                for start in range(0, file.size, _PIECE):
+                    digest.update(file.read(start, min(start + _PIECE, file.size)))
+            yield subject, digest.hexdigest()
 
 
 def read(place: Place, statement: Statement) -> Files:
-    """Read every file that is both on disk and in the manifest, once; what is only on disk is named, not read."""
+    """Read every small file that is both on disk and in the manifest, once; what is only on disk is named, not read."""
     listed = {subject.name: subject.digest.sha256 for subject in statement.subject}
     found = place.names()
     for name in listed.keys() - found:
         if not name.startswith((MODEL, PROBES)) and (place.folder / name).exists():
             found.add(name)
+    both = sorted(listed.keys() & found)
+    large = {name for name in both if name == LEDGER or (name.startswith(MODEL) and name.endswith(WEIGHTS))}
     data = {}
-    for name in sorted(listed.keys() & found):
-        root, below = place.path(name)
-        data[name] = read_regular(below, root=root)
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in data.items()}
-    return Files(frozenset(found), listed, data, digests)
+    for name in both:
+        if name not in large:
+            root, below = place.path(name)
+            data[name] = read_regular(below, root=root, limit=LARGEST_SMALL_FILE)
+    return Files(place, frozenset(found), listed, data, frozenset(large))
 
 
 @dataclass(frozen=True, eq=False)
-class Certificate:
-    """What integrity established: the parts of a certificate, each parsed from the buffer that was hashed.
+class Evidence:
+    """What integrity established without holding the weights: every part parsed from the bytes that were hashed.
 
-    `others` are the model folder's files beside the weights; `outline` is the model without values; `stored` is the
-    dtype of its weights.
+    `weights` are the layouts of the weight files, `ledger` the masked tensors, `others` the model folder's files beside
+    the weights; `stored` is the dtype of the weights, by its safetensors name.
     """
 
     statement: Statement
-    weights: ModelFiles
-    ledger: Ledger
+    place: Place
+    weights: ModelFiles[Layout]
+    ledger: Mapping[str, Columns]
+    ledger_sha256: str
     others: Mapping[str, bytes]
     probes: Mapping[str, bytes]
-    opened: Opened
-    outline: Any
-    stored: torch.dtype
+    architecture: Architecture
+    stored: str
+    scan: Scan
 
     @cached_property
     def parameters(self) -> int:
         """Number of stored values over all tensors."""
         return sum(view.count for view in self.weights.tensors().values())
 
-    def names(self) -> list[str]:
-        """Return the names of all tensors."""
-        return list(self.weights.tensors())
-
-    def edited(self, tensor: str) -> Tensor:
-        """Return a tensor of the certified model, in its stored dtype; it shares memory with the file."""
-        return as_torch(self.weights.holder(tensor), tensor)
-
-    def base(self, tensor: str) -> Tensor:
-        """Return a tensor of the base: the certified one with the ledger's values put back."""
-        value = self.edited(tensor)
-        entry = self.ledger.entries.get(tensor)
-        if entry is None:
-            return value
-        value = value.clone()
-        value.view(-1)[entry.indices] = entry.base
-        return value
+    @property
+    def masked(self) -> int:
+        """Number of masked values over all tensors."""
+        return sum(columns.count for columns in self.ledger.values())
 
 
 def abbreviated(names: list[str], limit: int = 3) -> str:

@@ -2,38 +2,43 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from verify.artefact import (
-    Ledger,
+    Layout,
+    LedgerStream,
     ModelFiles,
-    as_torch,
-    base_digests,
+    OpenFile,
     fingerprint,
-    parse_weights,
+    plan_weights,
+    read_layout,
     read_regular,
     read_unverified,
     shown,
     unseal,
 )
 from verify.artefact.envelope import MAX_BYTES
-from verify.artefact.ledger import parse as parse_ledger
-from verify.artefact.torch_tensors import DTYPES
-from verify.behaviour.loading import open_folder, outline
+from verify.behaviour.inert import refuse_code
+from verify.checks.architecture import Architecture, architecture, require_fit
 from verify.checks.catalog import decided, failed, passed, refused, undecided
-from verify.checks.evidence import LEDGER, MODEL, PROBES, Certificate, Files, Place, abbreviated, read
+from verify.checks.evidence import LEDGER, MODEL, PROBES, Evidence, Files, Place, abbreviated, read
+from verify.checks.permanence import plan
+from verify.checks.scan import Scan, scan
 from verify.contract.manifest import Base, Mask, Statement
+from verify.contract.policy import Policy
 from verify.contract.result import CheckResult, Trust
 from verify.contract.schema import FileDigest
 from verify.errors import ArtefactError
 
-_STORED = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+Progress = Callable[[int, int], None]
+"""Called with the bytes of weights read so far, and of how many."""
+
+_STORED = ("BF16", "F16", "F32")
 _REPLACED = "do not use these files: they are not what was signed; obtain the certificate again from its producer"
 _UNDECLARED = "reject the certificate: the model differs from its base by more than it declares"
 _MISDECLARED = "reject the certificate: its manifest does not describe its own ledger"
@@ -41,14 +46,14 @@ _MISDECLARED = "reject the certificate: its manifest does not describe its own l
 
 @dataclass(frozen=True, eq=False)
 class Integrity:
-    """What could be established. `certificate` is None when a part is missing or cannot be parsed."""
+    """What could be established. `evidence` is None when a part is missing or cannot be parsed."""
 
     checks: tuple[CheckResult, ...]
     trust: Trust
     files: tuple[FileDigest, ...]
     manifest_sha256: str | None
     statement: Statement | None
-    certificate: Certificate | None
+    evidence: Evidence | None
 
 
 def examine(
@@ -56,6 +61,9 @@ def examine(
     manifest: Path,
     keys: Sequence[ec.EllipticCurvePublicKey],
     pinned: Mapping[str, str],
+    policy: Policy,
+    *,
+    progress: Progress,
 ) -> Integrity:
     """Run every check of integrity; a part that cannot be parsed ends the examination with its own check.
 
@@ -64,18 +72,33 @@ def examine(
     """
     place = Place.of(model, manifest)
     found = _Findings(Trust(key_fingerprint=None, signature="not checked", base_digest="not established"))
+    files: Files | None = None
     try:
         statement = _open_manifest(manifest, keys, found)
         files = read(place, statement)
-        found.files = tuple(FileDigest(name=name, sha256=digest) for name, digest in files.sha256.items())
-        found.checks.append(passed("MV101", "regular files, read once", f"{len(files.data) + 1} files"))
-        found.checks.append(subjects(files))
-        found.certificate = _parse(model, statement, files, pinned, found)
+        found.evidence = _parse(model, statement, files, policy, found, progress)
+        _judge(found.evidence, files, pinned, found)
     except ArtefactError as error:
         found.checks.append(refused(error))
+        if files is not None and not found.files:
+            _compare_only(files, found)
     return Integrity(
-        tuple(found.checks), found.trust, found.files, found.manifest_sha256, found.statement, found.certificate
+        tuple(found.checks), found.trust, found.files, found.manifest_sha256, found.statement, found.evidence
     )
+
+
+def _compare_only(files: Files, found: "_Findings") -> None:
+    """Say which files are not as signed, although they cannot be examined."""
+    try:
+        _compare(files, {**files.sha256(), **dict(files.hash_large())}, found)
+    except ArtefactError as error:
+        found.checks.append(refused(error))
+
+
+def _compare(files: Files, digests: Mapping[str, str], found: "_Findings") -> None:
+    found.files = tuple(FileDigest(name=name, sha256=digest) for name, digest in sorted(digests.items()))
+    found.checks.append(passed("MV101", "regular files, read once", f"{len(digests) + 1} files"))
+    found.checks.append(subjects(files, digests))
 
 
 @dataclass(eq=False)
@@ -87,7 +110,7 @@ class _Findings:
     files: tuple[FileDigest, ...] = ()
     manifest_sha256: str | None = None
     statement: Statement | None = None
-    certificate: Certificate | None = None
+    evidence: Evidence | None = None
 
 
 def _open_manifest(path: Path, keys: Sequence[ec.EllipticCurvePublicKey], found: _Findings) -> Statement:
@@ -107,38 +130,82 @@ def _open_manifest(path: Path, keys: Sequence[ec.EllipticCurvePublicKey], found:
     return statement
 
 
-def _parse(model: Path, statement: Statement, files: Files, pinned: Mapping[str, str], found: _Findings) -> Certificate:
+def _parse(
+    model: Path, statement: Statement, files: Files, policy: Policy, found: "_Findings", progress: Progress
+) -> Evidence:
+    """Parse every part, and pass once over the weights; nothing that is hashed later differs from what is used here."""
     folder = files.below(MODEL)
-    weights = parse_weights(folder)
-    if not model.is_dir() and model.name not in {*weights.files, weights.index}:
-        expected = ", ".join(sorted(weights.files))
+    names = {name.removeprefix(MODEL) for name in (*files.data, *files.large) if name.startswith(MODEL)}
+    weight_plan = plan_weights(names, folder.__getitem__)
+    if not model.is_dir() and model.name not in {*weight_plan.files, weight_plan.index}:
+        expected = ", ".join(weight_plan.files)
         raise ArtefactError("MV111", "the file given is not one that a loader takes", expected=expected)
-    found.checks.append(passed("MV111", "one set of weight files", ", ".join(weights.files)))
-    if LEDGER not in files.data:
+    if LEDGER not in files.large:
         raise ArtefactError("MV120", "there is no ledger", expected=f"{LEDGER}, listed in the manifest", found="none")
-    ledger = parse_ledger(files.data[LEDGER])
-    found.checks.append(passed("MV110", "one exact reading each", f"{len(weights.files) + 1} files"))
+    with ExitStack() as stack:
+        opened = {name: files.open(MODEL + name, stack) for name in weight_plan.files}
+        layouts = {name: read_layout(file.read, file.size, name=name) for name, file in opened.items()}
+        weights = weight_plan.matched(layouts)
+        found.checks.append(passed("MV111", "one set of weight files", ", ".join(weights.files)))
+        ledger = LedgerStream(files.open(LEDGER, stack))
+        found.checks.append(passed("MV110", "one exact reading each", f"{len(weights.files) + 1} files"))
+        stored = stored_dtype(weights)
+        refuse_code(folder)
+        shapes = {name: view.shape for name, view in weights.tensors().items()}
+        profiles = statement.predicate.profiles
+        structure = architecture(folder, (profile.skip for profile in profiles), tensors=len(shapes))
+        require_fit(structure, shapes)
+        scanned = _scan(opened, weights, ledger, structure, statement, policy, progress)
+    require_one_read_out(structure, scanned)
+    found.checks.append(passed("MV106", "a causal language model in safetensors, without code", structure.name))
     found.checks.append(passed("MV120", "sorted indices with base values", f"{ledger.masked:,} values"))
-    base = statement.predicate.base
-    rebuilt = base_digests(tuple(weights.files.values()), ledger)
-    found.checks.append(passed("MV121", "every entry in one weight tensor", f"{len(ledger.entries)} tensors"))
-    others = {name: data for name, data in folder.items() if name not in weights.files}
-    digests = {name: files.sha256[MODEL + name] for name in others}
-    check, trusted = base_rebuilt(base, rebuilt, digests, pinned)
+    found.checks.append(passed("MV121", "every entry in one weight tensor", f"{len(ledger.columns)} tensors"))
+    return Evidence(
+        statement=statement,
+        place=files.place,
+        weights=weights,
+        ledger=ledger.columns,
+        ledger_sha256=ledger.sha256,
+        others=folder,
+        probes=files.below(PROBES),
+        architecture=structure,
+        stored=stored,
+        scan=scanned,
+    )
+
+
+def _scan(
+    opened: Mapping[str, OpenFile],
+    weights: ModelFiles[Layout],
+    ledger: LedgerStream,
+    structure: Architecture,
+    statement: Statement,
+    policy: Policy,
+    progress: Progress,
+) -> Scan:
+    total, done = sum(layout.size for layout in weights.files.values()), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, total)
+
+    work = plan(structure, statement.predicate.profiles, margin=policy.margin)
+    return scan([(opened[name], weights.files[name]) for name in weights.files], ledger, work, progress=advance)
+
+
+def _judge(evidence: Evidence, files: Files, pinned: Mapping[str, str], found: "_Findings") -> None:
+    """Compare what was read with what is signed, declared and pinned."""
+    large = {MODEL + name: digest for name, digest in evidence.scan.sha256.items()} | {LEDGER: evidence.ledger_sha256}
+    digests = {**files.sha256(), **large}
+    _compare(files, digests, found)
+    others = {name: digests[MODEL + name] for name in evidence.others}
+    base = evidence.statement.predicate.base
+    rebuilt = evidence.scan.base_sha256
+    check, trusted = base_rebuilt(base, rebuilt, others, pinned)
     found.trust = found.trust.model_copy(update={"base_digest": trusted})
-    found.checks += [
-        check,
-        base_files(base, rebuilt, digests),
-        declared_mask(statement.predicate.mask, ledger, weights),
-    ]
-    stored = stored_dtype(weights)
-    opened = open_folder(others)
-    shapes = {name: view.shape for name, view in weights.tensors().items()}
-    model_outline = outline(opened.config, shapes)
-    require_one_read_out(model_outline, weights)
-    architecture = type(model_outline).__name__
-    found.checks.append(passed("MV106", "a causal language model in safetensors, without code", architecture))
-    return Certificate(statement, weights, ledger, others, files.below(PROBES), opened, model_outline, stored)
+    mask = declared_mask(evidence.statement.predicate.mask, evidence)
+    found.checks += [check, base_files(base, rebuilt, others), mask]
 
 
 def require_unambiguous(statement: Statement) -> None:
@@ -170,11 +237,11 @@ def signature(data: bytes, keys: Sequence[ec.EllipticCurvePublicKey]) -> tuple[C
     return passed("MV103", expected, f"signed by {opened.key_fingerprint}"), opened.key_fingerprint
 
 
-def subjects(files: Files) -> CheckResult:
+def subjects(files: Files, digests: Mapping[str, str]) -> CheckResult:
     """MV105: every file is a subject with its digest, none is missing, none is extra."""
     missing = sorted(files.listed.keys() - files.found)
     extra = sorted(files.found - files.listed.keys())
-    changed = sorted(name for name, digest in files.sha256.items() if digest != files.listed[name])
+    changed = sorted(name for name, digest in digests.items() if digest != files.listed[name])
     parts = (("changed", changed), ("missing", missing), ("not in the manifest", extra))
     wrong = "; ".join(f"{what}: {abbreviated(names)}" for what, names in parts if names)
     found = wrong or f"{len(files.listed)} files, every digest as signed"
@@ -223,61 +290,45 @@ def base_files(base: Base, weights: Iterable[str], others: Mapping[str, str]) ->
     return decided("MV108", expected, found, _UNDECLARED, holds=not odd)
 
 
-def declared_mask(mask: Mask, ledger: Ledger, weights: ModelFiles) -> CheckResult:
+def declared_mask(mask: Mask, evidence: Evidence) -> CheckResult:
     """MV109: the manifest's mask is the ledger's, tensor by tensor, and every entry of it really changed."""
-    views = weights.tensors()
-    actual = {name: (entry.indices.numel(), views[name].count) for name, entry in ledger.entries.items()}
+    views = evidence.weights.tensors()
+    actual = {name: (columns.count, views[name].count) for name, columns in evidence.ledger.items()}
     declared = {entry.tensor: (entry.masked, entry.total) for entry in mask.tensors}
     odd = sorted(name for name in actual.keys() | declared.keys() if actual.get(name) != declared.get(name))
     wrong = []
     if odd:
         wrong.append(f"other counts in {abbreviated(odd)}")
     for what, stated, counted in (
-        ("masked values", mask.masked, ledger.masked),
-        ("parameters", mask.parameters, sum(view.count for view in views.values())),
+        ("masked values", mask.masked, evidence.masked),
+        ("parameters", mask.parameters, evidence.parameters),
     ):
         if stated != counted:
             wrong.append(f"{stated:,} {what} declared, {counted:,} counted")
-    if mask.ledger_sha256 != ledger.sha256:
+    if mask.ledger_sha256 != evidence.ledger_sha256:
         wrong.append("another ledger's digest")
-    unchanged = _unchanged(ledger, weights)
+    unchanged = evidence.scan.equal
     if unchanged:
         wrong.append(f"{sum(unchanged.values()):,} masked values equal the base's, in {abbreviated(list(unchanged))}")
-    found = "; ".join(wrong) or f"{ledger.masked:,} values in {len(actual)} tensors, all changed"
+    found = "; ".join(wrong) or f"{evidence.masked:,} values in {len(actual)} tensors, all changed"
     expected = "the ledger's tensors and counts, and every masked value different from the base's"
     return decided("MV109", expected, found, _MISDECLARED, holds=not wrong)
 
 
-def _unchanged(ledger: Ledger, weights: ModelFiles) -> dict[str, int]:
-    """Count, by tensor, the masked values that equal their base value."""
-    counts = {}
-    for name, entry in ledger.entries.items():
-        edited = as_torch(weights.holder(name), name).reshape(-1)[entry.indices]
-        equal = int((edited == entry.base).sum())
-        if equal:
-            counts[name] = equal
-    return counts
-
-
-def require_one_read_out(model_outline: Any, weights: ModelFiles) -> None:
+def require_one_read_out(structure: Architecture, scanned: Scan) -> None:
     """Raise ArtefactError MV106 where the output head is tied to the embedding and stored with other values.
 
     Loaders disagree on which of the two then counts.
     """
-    if not model_outline.config.tie_word_embeddings or "lm_head.weight" not in weights.tensors():
-        return
-    embedding = model_outline.get_input_embeddings()
-    name = next(name for name, module in model_outline.named_modules() if module is embedding)
-    head, tied = (as_torch(weights.holder(x), x) for x in ("lm_head.weight", f"{name}.weight"))
-    if not torch.equal(head, tied):
-        expected = "one set of values for embedding and output head"
+    if len(set(scanned.tensor_sha256.values())) > 1:
+        expected = f"one set of values for {structure.tied}"
         raise ArtefactError("MV106", "the output head is tied to the embedding but differs", expected=expected)
 
 
-def stored_dtype(weights: ModelFiles) -> torch.dtype:
+def stored_dtype(weights: ModelFiles[Layout]) -> str:
     """Return the one dtype of all weights; ArtefactError MV106 unless it is bfloat16, float16 or float32."""
     kinds = sorted({view.dtype for view in weights.tensors().values()})
     if len(kinds) != 1 or kinds[0] not in _STORED:
         expected = "one of " + ", ".join(_STORED)
         raise ArtefactError("MV106", "the weights have no single dtype", expected=expected, found=", ".join(kinds))
-    return DTYPES[kinds[0]]
+    return kinds[0]

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from verify.behaviour.loading import Language, build, nf4_copy, variant
-from verify.checks.evidence import Certificate
+from verify.checks.certificate import Certificate
 from verify.nf4 import LEVELS, quantize
 from verify.nf4.survival import floor_targets
 

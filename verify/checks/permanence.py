@@ -1,87 +1,59 @@
 """Permanence (MV2xx): does every masked parameter survive NF4? From the weights alone; no model is run.
 
-The five rows of DESIGN section 3 hold for every masked parameter, or the certificate is refused.
+The five rows of DESIGN section 3 hold for every masked parameter under every deployment profile claimed, or the
+certificate is refused.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from verify.artefact import shown
-from verify.behaviour.modules import nf4_linears
+from verify.checks.architecture import Architecture
 from verify.checks.catalog import decided, failed, passed
-from verify.checks.evidence import Certificate, abbreviated
+from verify.checks.evidence import Evidence, abbreviated
+from verify.checks.scan import Plan
 from verify.contract.manifest import Profile
 from verify.contract.policy import Policy
 from verify.contract.result import CheckResult, FloorRow, Histogram, Permanence, TensorChange
-from verify.nf4 import Survival, survival
-from verify.nf4.stream import Geometry
+from verify.nf4.stream import FINE, MARGIN_STEP, Geometry, Tally
 from verify.nf4.survival import ROW_CONDITIONS, ROW_IDS
 
 ROW_CHECKS = {"floor": "MV203", "crossing": "MV204", "margin": "MV205", "realised": "MV206", "scale": "MV207"}
 
-_UPDATE_EDGES = tuple(step / 2 for step in range(17))
-_MARGIN_EDGES = tuple(step / 100 for step in range(13))
+_SHOWN_PER_HALF_BIN = 2
 _SMALLEST = 1e-9
 """Updates below this many bins count as this many, so that every ratio is finite."""
-
 _REMEDY = "reject the certificate: 4-bit quantization would undo or alter part of the edit"
-
-Progress = Callable[[int], None]
-"""Called with the number of tensors just finished."""
+_CASTS = {"none": "", "bf16": ", cast to bfloat16", "fp16": ", cast to float16"}
 
 
 @dataclass(frozen=True, eq=False)
-class Survivals:
-    """What the five rows say, by tensor name, and how many values NF4 quantizes in the whole model."""
+class Survival:
+    """What the five rows say under one profile: tallies by tensor name, and which masked tensors it leaves as they are.
 
-    tensors: Mapping[str, Survival]
-    quantized_parameters: int
+    `quantized` counts the values that NF4 quantizes in the whole model.
+    """
+
+    profile: Profile
+    tensors: Mapping[str, Tally]
+    unquantized: tuple[str, ...]
+    quantized: int
 
     @property
     def masked(self) -> int:
         """Number of masked values in weights that NF4 quantizes."""
-        return sum(entry.indices.numel() for entry in self.tensors.values())
+        return sum(tally.masked for tally in self.tensors.values())
 
-    def joined(self, get: Callable[[Survival], Tensor]) -> Tensor:
-        """Return one column over all tensors, `[masked]`."""
-        columns = [get(entry) for entry in self.tensors.values()]
-        return torch.cat(columns) if columns else torch.zeros(0)
+    @property
+    def collateral(self) -> int:
+        """Number of values outside the mask whose code changed."""
+        return sum(tally.collateral for tally in self.tensors.values())
 
-
-def examine(
-    certificate: Certificate, policy: Policy, *, progress: Progress
-) -> tuple[tuple[CheckResult, ...], tuple[Permanence, ...]]:
-    """Run every check of permanence. The profiles share their codes (theorem T7), so the rows are computed once.
-
-    Raises ArtefactError MV201 through the quantizer for a base value that is not finite.
-    """
-    finite = all_finite(certificate)
-    if finite.status == "fail":
-        return (finite,), ()
-    linears = {f"{name}.weight" for name in nf4_linears(certificate.outline)}
-    masked = certificate.ledger.entries
-    found = {}
-    for name in sorted(masked.keys() & linears):
-        found[name] = survival(
-            certificate.base(name), certificate.edited(name), masked[name].indices, margin=policy.margin
-        )
-        progress(1)
-    quantized = sum(view.count for name, view in certificate.weights.tensors().items() if name in linears)
-    survivals = Survivals(found, quantized)
-    changed = certificate.ledger.masked / certificate.parameters
-    checks = (
-        finite,
-        only_quantized(masked.keys() - linears, certificate.ledger.masked),
-        *(floor_check(survivals, row) for row in ROW_IDS),
-        no_collateral(survivals),
-        sparse(certificate.ledger.masked, certificate.parameters, policy),
-        enough_masked(survivals.masked, policy),
-    )
-    profiles = certificate.statement.predicate.profiles
-    return checks, tuple(summary(profile, survivals, certificate, changed) for profile in profiles)
+    def violated(self, row: str) -> int:
+        """Return how many masked values miss a row."""
+        return sum(tally.masked - tally.satisfied[row] for tally in self.tensors.values())
 
 
 def geometry_of(profile: Profile) -> Geometry:
@@ -89,43 +61,105 @@ def geometry_of(profile: Profile) -> Geometry:
     return Geometry(profile.block_size, profile.double_quant, profile.cast)
 
 
-def all_finite(certificate: Certificate) -> CheckResult:
-    """MV201: no NaN and no infinity in any weight."""
+def named(profile: Profile) -> str:
+    """Return a profile in words."""
+    scales = "8-bit (double quantization)" if profile.double_quant else "float32"
+    skip = "" if profile.skip is None else f", not in {', '.join(profile.skip) or 'any module'}"
+    return f"NF4, blocks of {profile.block_size}, scales in {scales}{_CASTS[profile.cast]}{skip}"
+
+
+def plan(structure: Architecture, profiles: Iterable[Profile], *, margin: float) -> Plan:
+    """Return what the pass over the weights must look at, for the profiles that a manifest claims."""
+    geometries: dict[str, dict[Geometry, None]] = {}
+    for profile in profiles:
+        for entry in structure.quantized[profile.skip]:
+            geometries.setdefault(entry.name, {})[geometry_of(profile)] = None
+    return Plan(
+        geometries={name: tuple(wanted) for name, wanted in geometries.items()},
+        transposed=structure.transposed(),
+        compared=frozenset(structure.tied or ()),
+        margin=margin,
+    )
+
+
+def examine(evidence: Evidence, policy: Policy) -> tuple[tuple[CheckResult, ...], tuple[Permanence, ...]]:
+    """Return every check of permanence, and what the report shows of each profile."""
+    finite = all_finite(evidence)
+    if finite.status == "fail":
+        return (finite,), ()
+    survivals = [survival(evidence, profile) for profile in evidence.statement.predicate.profiles]
+    checks = (
+        finite,
+        only_quantized(survivals, evidence.masked),
+        *(floor_check(survivals, row) for row in ROW_IDS),
+        no_collateral(survivals),
+        sparse(evidence.masked, evidence.parameters, policy),
+        enough_masked(min(entry.masked for entry in survivals), policy),
+    )
+    return checks, tuple(summary(entry, evidence) for entry in survivals)
+
+
+def survival(evidence: Evidence, profile: Profile) -> Survival:
+    """Gather what the pass over the weights found under one profile."""
+    structure, views = evidence.architecture, evidence.weights.tensors()
+    quantized = {entry.name for entry in structure.quantized[profile.skip]}
+    geometry = geometry_of(profile)
+    tallies = {
+        name: evidence.scan.tallies[name][geometry]
+        for name in sorted(evidence.ledger.keys() & quantized)
+        if name in evidence.scan.tallies
+    }
+    total = sum(view.count for name, view in views.items() if name in quantized)
+    return Survival(profile, tallies, tuple(sorted(evidence.ledger.keys() - quantized)), total)
+
+
+def all_finite(evidence: Evidence) -> CheckResult:
+    """MV201: no NaN and no infinity in any weight, nor in one cast as a profile says."""
     expected = "finite values only"
-    for name in certificate.names():
-        finite = torch.isfinite(certificate.edited(name))
-        if not bool(finite.all()):
-            index = int((~finite.reshape(-1)).nonzero()[0, 0])
-            found = f"tensor {shown(name)} is not finite at flat index {index}"
-            return failed("MV201", expected, found, "reject the model: no quantizer defines a code for such a value")
-    return passed("MV201", expected, f"{certificate.parameters:,} finite values")
+    for name, index in sorted(evidence.scan.not_finite.items()):
+        found = f"tensor {shown(name)} is not finite at flat index {index}"
+        return failed("MV201", expected, found, "reject the model: no quantizer defines a code for such a value")
+    for name, tallies in sorted(evidence.scan.tallies.items()):
+        for geometry, tally in tallies.items():
+            if tally.overflow:
+                found = f"tensor {shown(name)} overflows when it is cast to {geometry.cast}"
+                return failed(
+                    "MV201", expected, found, "reject the certificate: a profile that it claims is impossible"
+                )
+    return passed("MV201", expected, f"{evidence.parameters:,} finite values")
 
 
-def only_quantized(others: set[str], masked: int) -> CheckResult:
-    """MV202: every masked tensor is the weight of a linear layer that NF4 quantizes; `others` are not."""
-    found = f"masked but never quantized: {abbreviated(sorted(others))}" if others else f"all {masked:,} masked values"
-    expected = "weights of linear layers; no norm, bias, embedding or output head"
-    remedy = "reject the certificate: such a change is no evidence of surviving quantization"
-    return decided("MV202", expected, found, remedy, holds=not others)
+def only_quantized(survivals: Sequence[Survival], masked: int) -> CheckResult:
+    """MV202: masked values lie only in weights that NF4 quantizes, under every profile."""
+    expected = "masked values only in weights that NF4 quantizes"
+    hit = next((entry for entry in survivals if entry.unquantized), None)
+    if hit is not None:
+        found = f"masked values in {abbreviated(list(hit.unquantized))} ({named(hit.profile)})"
+        return failed("MV202", expected, found, "reject the certificate: permanence says nothing about such values")
+    return passed("MV202", expected, f"all {masked:,}")
 
 
-def floor_check(survivals: Survivals, row: str) -> CheckResult:
-    """MV203 to MV207: one row of permanence over every masked value."""
-    rows = survivals.joined(lambda entry: entry.rows[row])
-    violated = int((~rows.bool()).sum())
-    expected = f"all {survivals.masked:,} masked values: {ROW_CONDITIONS[row]}"
-    found = f"{survivals.masked - violated:,} of {survivals.masked:,}"
-    if violated:
-        found += f"; first: {_first_violation(survivals, row)}"
-    return decided(ROW_CHECKS[row], expected, found, _REMEDY, holds=not violated)
+def floor_check(survivals: Sequence[Survival], row: str) -> CheckResult:
+    """MV203 to MV207: one of the five rows, for every masked value under every profile."""
+    expected = f"{ROW_CONDITIONS[row]}: for every masked value"
+    for entry in survivals:
+        violated = entry.violated(row)
+        if violated:
+            count = f"{violated:,} of {entry.masked:,} do not ({named(entry.profile)})"
+            return failed(ROW_CHECKS[row], expected, f"{count}; first: {first_violation(entry, row)}", _REMEDY)
+    found = f"all {survivals[0].masked:,}, under {len(survivals)} deployment profiles"
+    return passed(ROW_CHECKS[row], expected, found)
 
 
-def no_collateral(survivals: Survivals) -> CheckResult:
+def no_collateral(survivals: Sequence[Survival]) -> CheckResult:
     """MV208: no value outside the mask has another code after the edit."""
-    hit = {name: entry.collateral for name, entry in survivals.tensors.items() if entry.collateral}
-    count = sum(hit.values())
-    found = f"{count:,} codes changed outside the mask, in {abbreviated(list(hit))}" if hit else "none"
-    return decided("MV208", "no code outside the mask changed", found, _REMEDY, holds=not hit)
+    for entry in survivals:
+        hit = [name for name, tally in entry.tensors.items() if tally.collateral]
+        if hit:
+            where = f"in {abbreviated(hit)} ({named(entry.profile)})"
+            found = f"{entry.collateral:,} codes changed outside the mask, {where}"
+            return failed("MV208", "no code outside the mask changed", found, _REMEDY)
+    return passed("MV208", "no code outside the mask changed", "none")
 
 
 def sparse(masked: int, parameters: int, policy: Policy) -> CheckResult:
@@ -144,62 +178,70 @@ def enough_masked(masked: int, policy: Policy) -> CheckResult:
     return decided("MV210", expected, f"{masked:,}", remedy, holds=masked >= policy.minimum_masked)
 
 
-def summary(profile: Profile, survivals: Survivals, certificate: Certificate, changed: float) -> Permanence:
+def summary(entry: Survival, evidence: Evidence) -> Permanence:
     """Return what the report shows of one profile."""
-    in_half_bins = survivals.joined(lambda entry: entry.half_bins)
-    median = max(float(in_half_bins.median()) / 2, _SMALLEST) if survivals.masked else _SMALLEST
-    views = certificate.weights.tensors()
-    scales = "8-bit (double quantization)" if profile.double_quant else "float32"
+    tallies = list(entry.tensors.values())
+    updates = sum((tally.updates for tally in tallies), np.zeros(1, np.int64))
+    median = max(_median(updates) / 2, _SMALLEST)
+    views = evidence.weights.tensors()
     return Permanence(
-        profile=f"NF4, blocks of {profile.block_size}, scales in {scales}",
-        masked=certificate.ledger.masked,
-        parameters=certificate.parameters,
-        quantized_parameters=survivals.quantized_parameters,
-        changed_share=changed,
-        rows=tuple(_floor_row(survivals, row) for row in ROW_IDS),
-        collateral_codes=sum(entry.collateral for entry in survivals.tensors.values()),
-        whole_bin=int((in_half_bins >= 2).sum()),
-        median_update_in_bins=min(median, 1 / _SMALLEST),
+        profile=named(entry.profile),
+        masked=evidence.masked,
+        parameters=evidence.parameters,
+        quantized_parameters=entry.quantized,
+        changed_share=evidence.masked / evidence.parameters,
+        rows=tuple(_floor_row(entry, row) for row in ROW_IDS),
+        collateral_codes=entry.collateral,
+        whole_bin=int(updates[2 * FINE :].sum()),
+        median_update_in_bins=median,
         bin_width_over_update=1 / median,
-        update_in_half_bins=_histogram(in_half_bins, _UPDATE_EDGES),
-        margin=_histogram(survivals.joined(lambda entry: entry.margin), _MARGIN_EDGES),
-        codes_before=_counts(survivals.joined(lambda entry: entry.codes_before)),
-        codes_after=_counts(survivals.joined(lambda entry: entry.codes_after)),
+        update_in_half_bins=_histogram(updates, FINE // _SHOWN_PER_HALF_BIN, 1 / _SHOWN_PER_HALF_BIN),
+        margin=_histogram(sum((tally.margins for tally in tallies), np.zeros(1, np.int64)), 1, MARGIN_STEP),
+        codes_before=_total([tally.codes_before for tally in tallies]),
+        codes_after=_total([tally.codes_after for tally in tallies]),
         tensors=tuple(
-            TensorChange(tensor=name, masked=entry.indices.numel(), total=views[name].count)
-            for name, entry in sorted(certificate.ledger.entries.items())
+            TensorChange(tensor=name, masked=columns.count, total=views[name].count)
+            for name, columns in sorted(evidence.ledger.items())
         ),
     )
 
 
-def _floor_row(survivals: Survivals, row: str) -> FloorRow:
-    violated = int((~survivals.joined(lambda entry: entry.rows[row]).bool()).sum())
-    return FloorRow(
-        id=row,  # type: ignore[arg-type]  # ROW_IDS are the literal's values
-        condition=ROW_CONDITIONS[row],
-        satisfied=survivals.masked - violated,
-        violated=violated,
-        first_violation=_first_violation(survivals, row) if violated else "",
-    )
-
-
-def _first_violation(survivals: Survivals, row: str) -> str:
-    for name, entry in survivals.tensors.items():
-        at = (~entry.rows[row]).nonzero()
-        if at.numel():
-            i = int(at[0, 0])
-            moved = f"update {entry.half_bins[i]:.3g} half bins"
-            codes = f"code {int(entry.codes_before[i])} to {int(entry.codes_after[i])}, margin {entry.margin[i]:.3g}"
-            return f"{shown(name)} at flat index {int(entry.indices[i])}: {moved}, {codes}"
+def first_violation(entry: Survival, row: str) -> str:
+    """Return the first masked value that misses a row, in words."""
+    for name, tally in entry.tensors.items():
+        if row in tally.violations:
+            at = tally.violations[row]
+            codes = f"code {at.code_before} to {at.code_after}, margin {at.distance:.3g}"
+            return f"{shown(name)} at flat index {at.index}: update {at.half_bins:.3g} half bins, {codes}"
     return ""
 
 
-def _histogram(values: Tensor, edges: tuple[float, ...]) -> Histogram:
-    """Count values into bins; what lies below the first or beyond the last edge counts in the bin beside it."""
-    inner = torch.tensor(edges[1:-1], dtype=torch.float64)
-    bins = torch.bucketize(values.double(), inner, right=True)
-    return Histogram(edges=edges, counts=tuple(torch.bincount(bins, minlength=len(edges) - 1).tolist()))
+def _floor_row(entry: Survival, row: str) -> FloorRow:
+    violated = entry.violated(row)
+    return FloorRow(
+        id=row,  # type: ignore[arg-type]  # ROW_IDS are the literal's values
+        condition=ROW_CONDITIONS[row],
+        satisfied=entry.masked - violated,
+        violated=violated,
+        first_violation=first_violation(entry, row) if violated else "",
+    )
 
 
-def _counts(codes: Tensor) -> tuple[int, ...]:
-    return tuple(torch.bincount(codes.long(), minlength=16).tolist())
+def _median(updates: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> float:
+    """Return the median update in half bins, to the resolution of the histogram (the lower end of its bin)."""
+    if not updates.sum():
+        return 0.0
+    return int(np.searchsorted(updates.cumsum(), (updates.sum() + 1) // 2)) / FINE
+
+
+def _histogram(counts: "np.ndarray[tuple[int], np.dtype[np.int64]]", join: int, step: float) -> Histogram:
+    """Return a histogram with `join` fine bins in each of its own, `step` wide."""
+    bins = counts.size // join
+    if bins == 0:
+        return Histogram(edges=(0.0, step), counts=(0,))
+    joined = counts.reshape(bins, join).sum(axis=1)
+    return Histogram(edges=tuple(round(i * step, 6) for i in range(bins + 1)), counts=tuple(joined.tolist()))
+
+
+def _total(codes: "Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]]") -> tuple[int, ...]:
+    return tuple(np.sum(codes, axis=0).tolist()) if codes else (0,) * 16

@@ -1,7 +1,7 @@
 """One pass over the weight files: the same buffer is hashed, hashed again as the base, and examined, then forgotten.
 
-Memory does not grow with the model: a few buffers are in flight while two threads hash and a third examines. The base is
-the file with the ledger's values put back, so its digest is the vendor's if nothing else was changed.
+Memory does not grow with the model: a few buffers are in flight while two threads hash and a third examines. The base
+is the file with the ledger's values put back, so its digest is the vendor's if nothing else was changed.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,9 +61,7 @@ class Scan:
     tensor_sha256: dict[str, str] = field(default_factory=dict)
 
 
-def scan(
-    files: Sequence[tuple[OpenFile, Layout]], ledger: LedgerStream, plan: Plan, *, progress: Progress
-) -> Scan:
+def scan(files: Sequence[tuple[OpenFile, Layout]], ledger: LedgerStream, plan: Plan, *, progress: Progress) -> Scan:
     """Read every weight file once.
 
     Raises ArtefactError MV101 for a file that changes meanwhile, MV120 and MV121 for a ledger that is not sound or does
@@ -98,7 +96,7 @@ class _Workers:
         self._free = [bytearray(PIECE) for _ in range(2 * _IN_FLIGHT + 2)]
         self._pending: deque[tuple[list[Future[Any]], list[bytearray]]] = deque()
 
-    def __enter__(self) -> "_Workers":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -165,6 +163,7 @@ def _scan_file(
         part = memoryview(buffer)[: min(PIECE, header - start)]
         file.read_into(part, start)
         workers.submit(digests.update(part, None), [buffer])
+        progress(len(part))
     for name, view in views:
         if view.count:
             _scan_tensor(file, name, view, ledger, plan, found, workers, digests, progress)

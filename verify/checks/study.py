@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from verify.behaviour.loading import Language
 from verify.behaviour.probes import Probes, token_pairs
-from verify.checks.evidence import Certificate
+from verify.checks.certificate import Certificate
 from verify.checks.models import Models, edited_layers, random_edit
 from verify.circuits import Circuit, EdgeScores, Family, Pair, attribute, describe, swapped, top_edges
 

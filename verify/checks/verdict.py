@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 
 from verify.checks.catalog import belongs
-from verify.contract.result import AxisRow, CheckResult, Level, Trust, Verdict
+from verify.contract.result import AxisRow, CheckResult, Level, Permanence, Trust, Verdict
 
 LIMITATIONS = (
     "Weights alone cannot prove that something was unlearned, and neither can any number of questions.",
     "A question nobody asked may still be answered, and further training may bring knowledge back.",
     "This is about the files listed by digest. A copy that was merged, fine-tuned or converted is another model.",
-    "NF4 in blocks of 64 only: other quantization formats and block sizes were not examined.",
     "The verifier knows the base's digests, not where its weights come from or how they were converted before.",
 )
 """What no certificate proves, whatever the level (DESIGN section 6)."""
@@ -69,8 +68,10 @@ def rests_on(checks: Sequence[CheckResult], level: Level, trust: Trust) -> str:
     return f"{which}; the base's digest is {trust.base_digest}"
 
 
-def limitations(level: Level, trust: Trust) -> tuple[str, ...]:
+def limitations(level: Level, trust: Trust, permanence: Sequence[Permanence] = ()) -> tuple[str, ...]:
     """Return what the verdict does not prove."""
+    count = f"{len(permanence)} deployment profiles of NF4 were" if permanence else "No deployment profile was"
+    formats = (f"{count} examined; other block sizes, casts and quantization formats were not.",)
     base = {
         "pinned by the user": (
             "The base's weights are pinned; its other files are, where no digest was given for them, as claimed.",
@@ -80,4 +81,4 @@ def limitations(level: Level, trust: Trust) -> tuple[str, ...]:
         ),
         "not established": ("Which model was edited is not established.",),
     }[trust.base_digest]
-    return LIMITATIONS + base + (MEASURED_LIMITATIONS if level == "full" else ())
+    return LIMITATIONS + formats + base + (MEASURED_LIMITATIONS if level == "full" else ())

@@ -193,7 +193,8 @@ class TensorStream:
     ) -> NDArray[np.bool_]:
         drifted = np.zeros(scales[0].size, np.bool_)
         drifted[self._drifted[block_size, cast]] = True
-        return (scales[0][block] == scales[1][block]) | ~drifted[block]
+        kept: NDArray[np.bool_] = (scales[0][block] == scales[1][block]) | ~drifted[block]
+        return kept
 
 
 def _gathered(
@@ -209,9 +210,7 @@ def _gathered(
     return Scales(before, after, bounds[0], bounds_after[0], bounds[1], bounds_after[1], divides)
 
 
-def _tally(
-    indices: NDArray[np.int64], judged: Judged, realised: int, collateral: int, *, overflow: bool
-) -> Tally:
+def _tally(indices: NDArray[np.int64], judged: Judged, realised: int, collateral: int, *, overflow: bool) -> Tally:
     updates, margins = np.zeros(UPDATE_BINS, np.int64), np.zeros(MARGIN_BINS, np.int64)
     codes = np.zeros((2, 16), np.int64)
     satisfied, first = np.zeros(len(ROW_IDS), np.int64), np.full(len(ROW_IDS), -1)
@@ -247,7 +246,7 @@ def _magnitude(bits: Bits) -> int:
     return (1 << (8 * bits.dtype.itemsize - 1)) - 1
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _maxima(bits: Any, magnitude: Any, unit: int, out: Any) -> None:
     """Write the largest magnitude of each unit of values; the last unit may be short."""
     whole = bits.size // unit
@@ -264,7 +263,7 @@ def _maxima(bits: Any, magnitude: Any, unit: int, out: Any) -> None:
         out[whole] = most
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _maxima_at(bits: Any, magnitude: Any, unit: int, at: Any, out: Any) -> None:
     """As `_maxima`, for the units named by `at` only."""
     for u in at:
@@ -274,7 +273,7 @@ def _maxima_at(bits: Any, magnitude: Any, unit: int, at: Any, out: Any) -> None:
         out[u] = most
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _codes_changed(old: Any, new: Any, before: Any, after: Any, masked: Any, divides: bool) -> int:
     """Count the unmasked values of a block whose code the new scale changed."""
     changed = 0
@@ -284,7 +283,7 @@ def _codes_changed(old: Any, new: Any, before: Any, after: Any, masked: Any, div
     return changed
 
 
-@njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True)
 def _count(columns: Any, bits: Any, out: Any) -> None:
     rows, half_bins, distance, codes_before, codes_after = columns
     updates, margins, codes, satisfied, first = out

@@ -73,7 +73,7 @@ class Judged:
     distance: Float64s
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def code_of(w: np.float32, s: np.float32, divides: bool) -> int:
     """Count the thresholds strictly below w / s, as the reference quantizer rounds it."""
     clamped = max(s, _SMALLEST_SCALE)
@@ -84,7 +84,7 @@ def code_of(w: np.float32, s: np.float32, divides: bool) -> int:
     return code + (1 if x > THRESHOLDS_F32[code] else 0)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def _distance(w: np.float32, s: np.float32, w1: np.float32, s1: np.float32, code1: int) -> float:
     """Return how far w1 / s1 is from the nearest threshold or w / s from the cell of code1, whichever is less."""
     x, x1 = np.float64(w) / np.float64(s), np.float64(w1) / np.float64(s1)
@@ -100,14 +100,14 @@ def _distance(w: np.float32, s: np.float32, w1: np.float32, s1: np.float32, code
     return 0.0 if np.isnan(distance) or np.isnan(x) or np.isnan(x1) else distance  # 0/0 in an all-zero block
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def _realised(k: int, k1: int, s: np.float32, s1: np.float32, moved: float, half: float) -> bool:
     """Tell whether the dequantized weight moves the way `moved` says, by at least `half`."""
     change = np.float64(LEVELS_F32[k1] * s1) - np.float64(LEVELS_F32[k] * s)
-    return (change >= half and moved > 0) or (-change >= half and moved < 0)
+    return bool((change >= half and moved > 0) or (-change >= half and moved < 0))
 
 
-@njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@njit(cache=True, nogil=True, error_model="numpy")
 def _judge(base: Any, edited: Any, scales: Any, divides: Any, margin: float, out: Any) -> None:
     before, after, low_before, low_after, high_before, high_after = scales
     rows, codes_before, codes_after, half_bins, distance = out
@@ -182,12 +182,19 @@ def survival(
     count = base.numel()
     divides = indices >= count // block_size * block_size
     scales = Scales.plain(before.absmax[block].numpy(), after.absmax[block].numpy(), divides.numpy())
-    values = (weight.detach().reshape(-1)[indices].float().numpy() for weight in (base, edited))
-    found = judge(*values, scales, margin=margin)
+    old, new = (weight.detach().reshape(-1)[indices].float().numpy() for weight in (base, edited))
+    found = judge(old, new, scales, margin=margin)
     rows = {name: torch.from_numpy((found.rows >> bit & 1).astype(bool)) for bit, name in enumerate(ROW_IDS)}
     rows["scale"] = (before.absmax[block] == after.absmax[block]) | ~drifted[block]
-    columns = (found.half_bins, found.distance, found.codes_before, found.codes_after)
-    return Survival(indices, rows, *(torch.from_numpy(column) for column in columns), collateral=int(changed.sum()))
+    return Survival(
+        indices=indices,
+        rows=rows,
+        half_bins=torch.from_numpy(found.half_bins),
+        margin=torch.from_numpy(found.distance),
+        codes_before=torch.from_numpy(found.codes_before),
+        codes_after=torch.from_numpy(found.codes_after),
+        collateral=int(changed.sum()),
+    )
 
 
 def floor_targets(base: "Tensor", scale: "Tensor", code: "Tensor", *, margin: float) -> "Tensor":

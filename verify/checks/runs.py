@@ -1,0 +1,61 @@
+"""The model runs of the full level: base and edited model, each in full precision and under NF4."""
+
+from verify.behaviour.probes import Probes
+from verify.behaviour.probes import parse as parse_probes
+from verify.checks import behaviour, claims, erasure
+from verify.checks.catalog import refused, undecided
+from verify.checks.certificate import Certificate, load
+from verify.checks.evidence import Evidence
+from verify.checks.findings import Findings, Progress
+from verify.checks.models import Models, open_models
+from verify.contract.policy import Policy
+from verify.contract.result import AxisRow
+from verify.errors import ArtefactError, UndecidedError, UsageError
+
+
+def run_models(evidence: Evidence, policy: Policy, progress: Progress) -> Findings:
+    """Run the models: behaviour, then erasure, then what the manifest claims of both."""
+    try:
+        probes = parse_probes(evidence.probes)
+        certificate = load(evidence)
+        progress("Building base and edited model", 0, 4)
+        models = open_models(certificate, progress=lambda done: progress("Building base and edited model", done, 4))
+        behaved, measured = _behaviour(models, probes, policy, progress)
+        erased = _erasure(certificate, models, probes, policy, progress)
+    except ArtefactError as error:
+        return Findings((refused(error),))
+    named = claims.measured_claims(measured, erased.erasure)
+    met = claims.claims_met(evidence.statement.predicate.claims, named, behaviour.prose_rows(probes), policy)
+    return behaved + erased + Findings((met,))
+
+
+def _behaviour(
+    models: Models, probes: Probes, policy: Policy, progress: Progress
+) -> tuple[Findings, tuple[AxisRow, ...]]:
+    total, done = behaviour.items(probes), 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("Questions and prose, four models", done, total)
+
+    checks, rows = behaviour.judge(behaviour.measure(models, probes, progress=advance), policy)
+    return Findings(checks, axes=rows), rows
+
+
+def _erasure(certificate: Certificate, models: Models, probes: Probes, policy: Policy, progress: Progress) -> Findings:
+    enough = erasure.enough_pairs(probes, policy)
+    if enough.status != "pass":
+        return Findings((enough,))
+
+    def advance(done: int, total: int) -> None:
+        progress("Circuit attribution", done, total)
+
+    try:
+        found = erasure.measure(certificate, models, probes, policy, progress=advance)
+    except (UndecidedError, UsageError) as error:
+        remedy = error.remedy or "structural erasure cannot be judged for this model and these pairs"
+        return Findings((undecided("MV405", "a circuit that can be compared", error.message, remedy),))
+    half = (found.pairs + 1) // 2
+    note = f"The depth profile of CAD is read on every second forget pair ({half} of {found.pairs})."
+    return Findings((enough, *erasure.judge(found, policy)), erasure=found, notes=(note,))
