@@ -36,7 +36,8 @@ def _theorem(theorem: Theorem, width: int) -> Iterator[str]:
         rest=_INDENT * 2,
     )
     yield from wrap(statement.words, width, first=_INDENT * 2, rest=_INDENT * 2)
-    pairs = [("counterexample", theorem.counterexample), *theorem.constants, ("method", theorem.method)]
+    example = "counterexample" if status == "refuted" else "just beyond it" if status == "proved" else "reason"
+    pairs = [(example, theorem.counterexample), *theorem.constants, ("method", theorem.method)]
     for label, text in pairs:
         if text:
             yield from wrap(f"{label}: {text}", width, first=f"{_INDENT * 2}- ", rest=_INDENT * 3)

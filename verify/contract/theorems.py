@@ -23,9 +23,11 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Theorem:
-    """What the prover found: `counterexample` is empty where there is none, `constants` are (name, value) pairs.
+    """What the prover found. `constants` are (name, value) pairs.
 
-    `undecided` means that a solver gave up or that a counterexample did not replay on the quantizer; never a proof.
+    `counterexample` is that of a refuted theorem, or one just beyond a proved theorem, where its premises fail; empty
+    where there is none. `undecided` means that a solver gave up, or that a counterexample did not replay on the
+    quantizer: never a proof.
     """
 
     statement: Statement
@@ -104,23 +106,24 @@ STATEMENTS = (
     Statement(
         "T9",
         "cast to bfloat16 or float16",
-        "Rounding a whole block to bfloat16 or float16 moves no value across a threshold that is at least 2⁻⁷ away.",
+        "Rounding a whole block to bfloat16 or float16, of which its absmax is a normal number, moves no value across a"
+        " threshold that is at least 2⁻⁷ away.",
         "proved",
         ("margin",),
     ),
     Statement(
         "T10",
         "the computed value",
-        "The float32 value that the quantizer compares lies within 2⁻²³ of w/s, relatively, and a value on a"
-        " threshold takes the lower code.",
+        "At scales from 2⁻¹²¹ to 2¹²⁶ the float32 value that the quantizer compares lies within 2⁻²³ of w/s,"
+        " relatively, and a value on a threshold takes the lower code.",
         "proved",
         ("crossing", "margin"),
     ),
     Statement(
         "T11",
         "every backend",
-        "CPU, CUDA and Triton kernels give a value the same side of every threshold that is at least 2⁻⁷ away, and the"
-        " margin row excludes every input on which they can differ.",
+        "In blocks whose absmax lies between 2⁻¹²¹ and 2¹²⁶, CPU, CUDA and Triton kernels put a value on the same side"
+        " of every threshold that is at least 2⁻⁷ away; the margin row excludes all other values, and zero blocks.",
         "proved",
         ("margin",),
     ),

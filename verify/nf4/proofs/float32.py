@@ -16,13 +16,12 @@ Not covered: s > 2¹²⁶ (1/s is subnormal), s < 10⁻³⁸ (the quantizer divi
 
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import pairwise
 
 import torch
 import z3
 from torch import Tensor
 
-from verify.nf4.proofs.logic import ROUNDING, Codebook, Obligations, Outcome, absolute, exact, number, replayed
+from verify.nf4.proofs.logic import ROUNDING, Codebook, Obligations, Outcome, absolute, number, replayed
 from verify.nf4.quantize import quantize
 
 SMALLEST_SCALE, LARGEST_SCALE = 2.0**-121, 2.0**126
@@ -38,7 +37,6 @@ def computed_value(book: Codebook) -> Outcome:
     """T10, over all 2²³ mantissas of the scale and all thresholds; a few seconds."""
     parts = Obligations()
     _two_roundings(parts)
-    _rounded_codebook(parts, book)
     reciprocal, furthest, differing = 0.0, 0.0, 0
     for scales in mantissas():
         reciprocal = max(reciprocal, float(((1.0 / scales).double() * scales.double() - 1).abs().max()))
@@ -100,20 +98,6 @@ def _two_roundings(parts: Obligations) -> None:
     given = (absolute(first) <= number(unit), absolute(second) <= number(unit))
     parts.impossible("two roundings exceed 2⁻²³", *given, error > number(ROUNDING))
     parts.possible("they come close to it", *given, error > number(ROUNDING * Fraction(999, 1000)))
-
-
-def _rounded_codebook(parts: Obligations, book: Codebook) -> None:
-    """Thresholds are the midpoints rounded to float32; widths the distances of thresholds, rounded likewise."""
-    middles = [(a + b) / 2 for a, b in pairwise(book.levels)]
-    edges = (book.levels[0], *book.thresholds, book.levels[-1])
-    lengths = [b - a for a, b in pairwise(edges)]
-    parts.require("a threshold is no rounded midpoint", holds=book.thresholds == _rounded(middles))
-    parts.require("a width is no rounded distance", holds=book.widths == _rounded(lengths))
-
-
-def _rounded(values: list[Fraction]) -> tuple[Fraction, ...]:
-    # float64 holds a sum or difference of two float32 of these sizes exactly, so it is rounded once
-    return exact(torch.tensor([float(value) for value in values], dtype=torch.float64).float())
 
 
 def quantizer_agrees(book: Codebook, scales: Tensor) -> bool:

@@ -14,6 +14,9 @@ from verify.nf4.quantize import quantize
 REALISED = Fraction(694, 1000)
 """The share of its exact scale that a compressed scale must keep, as T7 states it."""
 
+LOOKUP = Fraction(101, 100)
+"""bitsandbytes' CPU kernel looks the nearest 8-bit point up in a table, and may take the second beside a midpoint."""
+
 
 def double_quantization(book: Codebook) -> Outcome:
     """T7: non-interference, executed on both quantizers, and the bound on compressed scales for the realised row."""
@@ -30,7 +33,7 @@ def double_quantization(book: Codebook) -> Outcome:
     parts.impossible("a move is not realised", ratio >= number(needed), z3.Or(*short))
     parts.possible("a smaller scale fails", ratio >= number(needed - HAIR), z3.Or(*short))
     parts.require("the stated share suffices", holds=needed <= REALISED, found=scientific(needed))
-    gap = _largest_gap() / 2
+    gap = _largest_gap() / 2 * LOOKUP
     return parts.outcome(
         "non-interference, executed on bitsandbytes; z3 over exact rationals for realised",
         ("smallest s̃/s for realised", scientific(needed)),

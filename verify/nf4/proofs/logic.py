@@ -71,13 +71,13 @@ class Obligations:
 
     def impossible(self, part: str, *formulas: z3.BoolRef) -> None:
         """Record that no assignment satisfies the formulas."""
-        found = find(*formulas)
+        found = None if self.failure else find(*formulas)
         if found is not None:
             self.require(part, holds=False, found=described(found))
 
     def possible(self, part: str, *formulas: z3.BoolRef) -> None:
         """Record that some assignment does: the constant of the theorem cannot be improved."""
-        self.require(part, holds=find(*formulas) is not None, found="no assignment")
+        self.require(part, holds=bool(self.failure) or find(*formulas) is not None, found="no assignment")
 
     def require(self, part: str, *, holds: bool, found: str = "") -> None:
         """Record a fact that was computed, not asked of z3."""

@@ -12,6 +12,7 @@ import z3
 
 from verify.nf4.proofs.logic import (
     MARGIN,
+    ROUNDING,
     Codebook,
     Obligations,
     Outcome,
@@ -110,6 +111,7 @@ def half_bin_to_nearest(book: Codebook) -> Outcome:
             for code, middle in middles.items()
         ]
 
+    parts.require("no more than a rounding error", holds=excess <= ROUNDING, found=_ulps(excess))
     parts.impossible("a longer move keeps its code", *_computed(), z3.Or(*kept(excess)))
     parts.possible("the rounding error is needed", *_computed(), z3.Or(*kept(excess - HAIR)))
     return parts.outcome(_EXACT, ("more than half a bin by", _ulps(excess)), edge=_half_bin_edge(book))
@@ -137,6 +139,7 @@ def whole_bin(book: Codebook) -> Outcome:
     def kept(least: Fraction) -> list[z3.BoolRef]:
         return [z3.And(_stays(book, code), absolute(_Y - _X) > number(book.widths[code] + least)) for code in range(16)]
 
+    parts.require("no more than two rounding errors", holds=excess <= 2 * ROUNDING, found=_ulps(excess))
     parts.impossible("a longer move keeps its code", *_computed(), z3.Or(*kept(excess)))
     parts.possible("the rounding error is needed", *_computed(), z3.Or(*kept(excess - HAIR)))
     first = book.thresholds[0]
@@ -173,26 +176,26 @@ def snapping(book: Codebook) -> Outcome:
 
 
 def construction(book: Codebook) -> Outcome:
-    """T12: all five rows for every pair of codes and every margin from 2⁻⁷ to T5's smallest, in any format."""
+    """T12: all five rows for every pair of codes and every margin up to T5's smallest, in any format."""
     parts = Obligations()
     half = min(b - a for a, b in pairwise(book.levels)) / 2
     largest = half - level_error(half * 2, "float16")
     margin = z3.Real("m")
     for code in range(16):
-        cases = z3.Or(*(_broken(book, code, target, margin) for target in range(1, 15)))
-        parts.impossible(f"from code {code}", *_computed(), margin >= number(MARGIN), margin <= number(largest), cases)
-    neighbours = z3.Or(*(_broken(book, code, 8, margin) for code in (7, 9)))
+        cases = z3.Or(*(_broken(book, code, target, margin, slack=SLACK) for target in range(1, 15)))
+        parts.impossible(f"from code {code}", *_computed(), margin > 0, margin <= number(largest), cases)
+    neighbours = z3.Or(*(_broken(book, code, 8, margin, slack=SLACK) for code in (7, 9)))
     parts.possible("a larger margin would fail", *_computed(), margin == number(largest + HAIR), neighbours)
     less = z3.Or(*(_broken(book, 13, target, margin, slack=1 + (SLACK - 1) / 2) for target in range(1, 15)))
     parts.possible("half the slack would fail", *_computed(), margin == number(MARGIN), less)
     return parts.outcome(
         _EXACT,
-        ("margins", f"{scientific(MARGIN)} to {scientific(largest)}"),
+        ("margins up to", scientific(largest)),
         ("distance of value and target, in half bins", f"at least {float(SLACK)}; {float(1 + (SLACK - 1) / 2)} fails"),
     )
 
 
-def _broken(book: Codebook, code: int, target: int, margin: z3.ArithRef, *, slack: Fraction = SLACK) -> z3.BoolRef:
+def _broken(book: Codebook, code: int, target: int, margin: z3.ArithRef, *, slack: Fraction) -> z3.BoolRef:
     """Say that a value of a code, moved to a target that the rule selects, breaks one of the five rows."""
     half = number(book.widths[code] / 2)
     before, after = z3.Reals("deq deq′")
@@ -215,7 +218,7 @@ def _broken(book: Codebook, code: int, target: int, margin: z3.ArithRef, *, slac
 
 
 def selected(
-    book: Codebook, code: int, target: int, x: z3.ArithRef, margin: z3.ArithRef, *, slack: Fraction = SLACK
+    book: Codebook, code: int, target: int, x: z3.ArithRef, margin: z3.ArithRef, *, slack: Fraction
 ) -> z3.BoolRef:
     """Say that `floor_targets` offers a value x of a code the level of another: the engine's rule, as a formula."""
     level, half = book.levels[target], book.widths[code] / 2
