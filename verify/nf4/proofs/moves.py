@@ -163,13 +163,8 @@ def snapping(book: Codebook) -> Outcome:
                 *(z3.And(_snapped(book, code, name), _near_threshold(book, code, than)) for code in range(1, 15))
             )
 
-        other = [
-            z3.And(_snapped(book, code, name), within(_Y_HAT, _Y), z3.Not(in_cell(book, _Y_HAT, code)))
-            for code in range(1, 15)
-        ]
         parts.impossible(f"{name}: a threshold is closer", closer(margin))
         parts.possible(f"{name}: the margin is reached", closer(margin + HAIR))
-        parts.impossible(f"{name}: another code", z3.Or(*other))
         parts.require(f"{name}: the margin exceeds the policy's", holds=margin > MARGIN, found=scientific(margin))
         constants.append((f"margin in {name}", scientific(margin)))
     return parts.outcome(_EXACT, *constants)
