@@ -145,6 +145,11 @@ def _permanence(profiles: Iterable[Permanence], width: int) -> Iterator[str]:
         yield f"  {'median update, in bin widths':<36}{wording.decimal(profile.median_update_in_bins, 2)}"
     if empty:
         yield wording.UNAVAILABLE
+        return
+    yield from wrap(wording.THEOREMS, width)
+    for statement in wording.theorems():
+        text = f"{statement.name}: {wording.theorem(statement)}"
+        yield from wrap(text, width, first=f"  {statement.id:<4}", rest=" " * 6)
 
 
 def _erasure(result: Result, width: int) -> Iterator[str]:

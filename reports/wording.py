@@ -8,6 +8,7 @@ import unicodedata
 
 from verify.contract.policy import Policy
 from verify.contract.result import AxisRow, CadRow, CheckResult, Permanence, Result
+from verify.contract.theorems import STATEMENTS, Statement
 
 LONGEST = 2000
 """Characters of one string that are shown; the rest is counted. The whole string is in the JSON."""
@@ -25,6 +26,8 @@ LEVEL = {
     "full": "full: files, weights and behaviour",
     "static": "static: files and weights; no model was run",
 }
+
+THEOREMS = "The rows rest on these theorems; mansu-verify --prove decides each of them anew."
 
 NOT_MEASURED = "Not measured: static checks run no model."
 UNAVAILABLE = "Not available: an earlier check stopped this part."
@@ -184,6 +187,16 @@ def base_digest(result: Result) -> str:
         "claimed by the producer": "claimed by the producer only: the base is the one the producer named",
         "not established": "not established: nothing here says which model was edited",
     }[result.trust.base_digest]
+
+
+def theorems() -> tuple[Statement, ...]:
+    """Return the theorems that the permanence rows rest on."""
+    return tuple(statement for statement in STATEMENTS if statement.rows)
+
+
+def theorem(statement: Statement) -> str:
+    """Return a theorem in words; what is refuted says so first."""
+    return statement.words if statement.expected == "proved" else f"It is refuted that: {statement.words}"
 
 
 def thresholds(policy: Policy) -> list[tuple[str, str, str]]:

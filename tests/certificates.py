@@ -30,6 +30,7 @@ from verify.artefact import (
 )
 from verify.artefact.ledger import parse as parse_ledger
 from verify.artefact.ledger import write as write_ledger
+from verify.artefact.tensors import TensorFile, parse
 from verify.behaviour.probes import Choice, PairProbe, Probes, Text, dump
 from verify.contract.manifest import (
     PREDICATE_TYPE,
@@ -258,7 +259,7 @@ def sign(
     """
     ledger = made.ledger.read_bytes()
     parsed = parse_ledger(ledger)
-    views = read_weights(made.out / "model").tensors()
+    views = {name: view for file in _weight_files(made.out / "model") for name, view in file.tensors.items()}
     predicate = Predicate(
         engine=Engine(name="test", version="1"),
         created="2026-01-01T00:00:00Z",
@@ -290,6 +291,11 @@ def sign(
     data = statement.model_dump(mode="json", by_alias=True)
     change(data)
     made.manifest.write_bytes(seal(Statement.model_validate_json(_json(data)), load_private(made.keys.private)))
+
+
+def _weight_files(folder: Path) -> list[TensorFile]:
+    """Parse a model's weight files, whatever else lies beside them."""
+    return [parse(path.read_bytes(), name=path.name) for path in sorted(folder.glob("model*.safetensors"))]
 
 
 def claims_of(made: Certificate) -> tuple[Claim, ...]:

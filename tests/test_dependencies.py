@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FLOORS: dict[str, int] = {
     "verify.errors": 0,
+    "verify.contract.theorems": 0,  # words alone: the proofs state them, the reports cite them
     "verify.nf4": 1,
     "verify.circuits": 1,
     "verify.contract": 1,

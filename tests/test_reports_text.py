@@ -7,6 +7,7 @@ from rich.cells import cell_len
 
 from reports.text import neutral, render_text, wrap
 from verify.contract.result import Result
+from verify.contract.theorems import STATEMENTS
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("pass_full", "fail_static", "undecided_full")
@@ -71,6 +72,15 @@ def test_numbers_of_the_axes_are_the_results_own() -> None:
     assert "CAD 0.865 [0.832, 0.891]" in text
     assert "43,217 of 134,515,008 parameters" in text
     assert len(re.findall(r"^  (?:floor|crossing|margin|realised|scale) .*43,217 satisfied", text, re.MULTILINE)) == 5
+
+
+def test_permanence_cites_the_theorems_it_rests_on_by_name() -> None:
+    words = " ".join(render_text(load("pass_full")).split())
+    for statement in STATEMENTS:
+        cited = f"{statement.id} {statement.name}: "
+        assert (cited in words) is bool(statement.rows)
+    assert "T1 half a bin: It is refuted that: An update of at least half" in words
+    assert "half a bin: It is refuted" not in render_text(load("pass_full", permanence=()))
 
 
 def test_command_stays_one_command() -> None:

@@ -10,8 +10,10 @@ import certificates as c
 import pytest
 
 import verify.check
+import verify.nf4.proofs
 from verify.cli import main
 from verify.contract.result import Result
+from verify.contract.theorems import STATEMENTS, Theorem
 
 
 class Said:
@@ -43,7 +45,7 @@ def test_text_goes_to_stdout_and_progress_to_stderr(tiny_certificate: c.Certific
     said = call(*words(tiny_certificate, "--key", tiny_certificate.keys.public))
     assert said.code == 0
     assert said.out.startswith("PASS (static")
-    assert "Reading and hashing" in said.err
+    assert "Reading every byte" in said.err
     assert "Reading and hashing" not in said.out
 
 
@@ -173,6 +175,31 @@ def test_interruption_is_exit_130(tiny_certificate: c.Certificate, call: Call, m
 
     monkeypatch.setattr(verify.check, "check", interrupted)
     assert call(*words(tiny_certificate)).code == 130
+
+
+def proved(*, failing: bool) -> Callable[[], tuple[Theorem, ...]]:
+    first, second = STATEMENTS[:2]
+    return lambda: (
+        Theorem(first, "proved" if failing else "refuted", "x = 1", (("bins", "1"),), "by hand", 0.01),
+        Theorem(second, "proved", "", (), "by hand", 0.02),
+    )
+
+
+@pytest.mark.parametrize(("failing", "code"), [(False, 0), (True, 1)])
+def test_prove_needs_no_manifest_and_fails_on_another_outcome(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, failing: bool, code: int
+) -> None:
+    monkeypatch.setattr(verify.nf4.proofs, "prove_all", proved(failing=failing))
+    said = call("--prove")
+    assert said.code == code
+    assert said.out.startswith("T1  half a bin: ")
+    as_json = call("--prove", "--format", "json")
+    assert as_json.code == code
+    assert json.loads(as_json.out)["holds"] is not failing
+    written = call("--prove", "-o", tmp_path / "t.txt")
+    assert (written.code, written.out) == (code, "")
+    assert (tmp_path / "t.txt").read_text() == said.out
+    assert call("--prove", "-o", tmp_path / "none" / "t.txt").code == 2
 
 
 def test_version(call: Call) -> None:

@@ -79,6 +79,9 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    prove: Annotated[
+        bool, typer.Option("--prove", help="Prove the theorems behind the permanence rows, and stop; no manifest.")
+    ] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the decoded manifest, unverified, and stop.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on an internal error.")] = False,  # noqa: ARG001  (read by main)
     version: Annotated[  # noqa: ARG001  (its callback acts)
@@ -86,6 +89,8 @@ def verify(
     ] = False,
 ) -> None:
     """Check an unlearning certificate: exit 0 PASS, 1 FAIL, 2 usage, 3 undecided, 4 internal error."""
+    if prove:
+        raise typer.Exit(_prove(format_, output))
     if manifest is None:
         raise UsageError("no manifest given", remedy="add --manifest OUT/m.json")
     if show:
@@ -167,10 +172,31 @@ def _require_outside(path: Path, model: Path, manifest: Path) -> None:
             )
     if path.resolve() == manifest.resolve() or path.name == "ledger.safetensors":
         raise UsageError(f"{path} is a signed file", remedy="write it elsewhere, for instance to report/")
+    _require_writable(path)
+
+
+def _require_writable(path: Path) -> None:
     if path.is_dir() or not path.parent.is_dir():
         raise UsageError(
             f"cannot write {path}", expected="a file in an existing folder", remedy="make its folder first"
         )
+
+
+def _prove(form: Format, output: Path | None) -> ExitCode:
+    """Prove or refute every theorem; FAIL if one comes out otherwise than stated."""
+    if output is not None:
+        _require_writable(output)
+
+    from reports.theorems import render_theorems, render_theorems_json  # noqa: PLC0415  (not needed for help)
+    from verify.nf4.proofs import prove_all  # noqa: PLC0415  (imports torch and z3)
+
+    theorems = prove_all()
+    rendered = render_theorems_json(theorems) if form is Format.json else render_theorems(theorems)
+    if output is None:
+        typer.echo(rendered, nl=False)
+    else:
+        _write(output, rendered)
+    return ExitCode.PASS if all(theorem.holds for theorem in theorems) else ExitCode.FAIL
 
 
 def _shown_manifest(path: Path) -> str:

@@ -83,6 +83,69 @@ _CLASSES = {
 }
 
 
+_PLAIN = frozenset(
+    [
+        "architectures",
+        "attention_bias",
+        "attention_dropout",
+        "bos_token_id",
+        "dtype",
+        "eos_token_id",
+        "head_dim",
+        "hidden_act",
+        "hidden_size",
+        "initializer_range",
+        "intermediate_size",
+        "layer_types",
+        "max_position_embeddings",
+        "max_window_layers",
+        "mlp_bias",
+        "model_type",
+        "num_attention_heads",
+        "num_hidden_layers",
+        "num_key_value_heads",
+        "pad_token_id",
+        "pretraining_tp",
+        "rms_norm_eps",
+        "rope_parameters",
+        "rope_theta",
+        "sliding_window",
+        "tie_word_embeddings",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+        "use_sliding_window",
+        "vocab_size",
+    ]
+)
+"""Keys of a Llama-like configuration that are known to leave the tensors and what is quantized as written down here."""
+_ROPE = frozenset(
+    [
+        "rope_type",
+        "rope_theta",
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+        "partial_rotary_factor",
+    ]
+)
+
+
+def _is_plain(config: Mapping[str, Any]) -> bool:
+    """Tell whether nothing in a configuration is unknown here; whatever is, transformers itself must judge."""
+    rope = config.get("rope_parameters") or {}
+    if not config.keys() <= _PLAIN or config.get("hidden_act") != "silu" or not isinstance(rope, dict):
+        return False
+    kind = rope.get("rope_type", "default")
+    numbers = (value for key, value in rope.items() if key != "rope_type")
+    return (
+        rope.keys() <= _ROPE
+        and kind in ("default", "linear", "llama3")
+        and all(type(value) in (int, float) for value in numbers)
+    )
+
+
 @dataclass(frozen=True)
 class _Sizes:
     layers: int
@@ -97,7 +160,7 @@ class _Sizes:
 def _llama_like(config: Mapping[str, Any]) -> Architecture | None:
     """Return the architecture of a Llama-like configuration that states all it needs, else None."""
     kind = config.get("model_type")
-    if kind not in _CLASSES or (sizes := _sizes(config)) is None:
+    if kind not in _CLASSES or not _is_plain(config) or (sizes := _sizes(config)) is None:
         return None
     flags = [config.get(name, False) for name in ("tie_word_embeddings", "attention_bias", "mlp_bias")]
     if not all(isinstance(flag, bool) for flag in flags):

@@ -28,7 +28,10 @@ ROW_CONDITIONS = {
 FLOOR, CROSSING, MARGIN, REALISED, SCALE, REALISED_DOUBLE = (1 << bit for bit in range(6))
 """The rows as bits of a byte, in the order of `ROW_IDS`, and `realised` under double quantization."""
 
-_SMALLEST_SCALE = np.float32(1e-38)  # as in the reference quantizer
+_CLAMP = np.float32(1e-38)  # as in the reference quantizer
+SMALLEST_SCALE, LARGEST_SCALE = np.float32(2.0**-121), np.float32(2.0**126)
+"""Scales for which every backend rounds as theorems T10 and T11 say; others have no margin, whatever the distance."""
+
 _LEVELS64, _THRESHOLDS64, _WIDTHS64 = (a.astype(np.float64) for a in (LEVELS_F32, THRESHOLDS_F32, WIDTHS_F32))
 
 Float32s = NDArray[np.float32]
@@ -76,7 +79,7 @@ class Judged:
 @njit(cache=True, nogil=True, error_model="numpy")
 def code_of(w: np.float32, s: np.float32, divides: bool) -> int:
     """Count the thresholds strictly below w / s, as the reference quantizer rounds it."""
-    clamped = max(s, _SMALLEST_SCALE)
+    clamped = max(s, _CLAMP)
     x = w / clamped if divides else w * (np.float32(1) / clamped)
     code = 8 if x > THRESHOLDS_F32[7] else 0  # a binary search: the thresholds ascend
     code += 4 if x > THRESHOLDS_F32[code + 3] else 0
@@ -107,6 +110,11 @@ def _realised(k: int, k1: int, s: np.float32, s1: np.float32, moved: float, half
     return bool((change >= half and moved > 0) or (-change >= half and moved < 0))
 
 
+@njit(cache=True, nogil=True)
+def _in_range(s: np.float32) -> bool:
+    return bool(SMALLEST_SCALE <= s <= LARGEST_SCALE)
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _judge(base: Any, edited: Any, scales: Any, divides: Any, margin: float, out: Any) -> None:
     before, after, low_before, low_after, high_before, high_after = scales
@@ -119,7 +127,7 @@ def _judge(base: Any, edited: Any, scales: Any, divides: Any, margin: float, out
         gap = _distance(w, s, w1, s1, k1)
         found = FLOOR if abs(moved) >= half else 0
         found |= CROSSING if k != k1 else 0
-        found |= MARGIN if gap >= margin else 0
+        found |= MARGIN if gap >= margin and _in_range(s) and _in_range(s1) else 0
         found |= REALISED if _realised(k, k1, s, s1, moved, half) else 0
         low = _realised(k, k1, low_before[i], low_after[i], moved, half)
         if low and _realised(k, k1, high_before[i], high_after[i], moved, half):
@@ -214,8 +222,8 @@ def floor_targets(base: "Tensor", scale: "Tensor", code: "Tensor", *, margin: fl
     outside = torch.maximum(bounds[:-1][None] - x, x - bounds[1:][None])
     dequantized = level[code.long()][:, None]
     same_way = torch.sign(levels - x) == torch.sign(levels - dequantized)
-    # a hair more than half a bin, so that rounding the level to bfloat16 cannot fall short of it
-    far = ((levels - x).abs() >= half * (1 + 2.0**-6)) & ((levels - dequantized).abs() >= half)
+    # so much more than half a bin that rounding the level to bfloat16 cannot fall short of it (theorem T12)
+    far = ((levels - x).abs() >= half * (1 + 2.0**-5)) & ((levels - dequantized).abs() >= half)
     valid = far & same_way & (outside >= margin)
     valid[:, 0] = False
     valid[:, -1] = False
