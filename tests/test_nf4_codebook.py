@@ -38,7 +38,7 @@ def test_torch_and_numpy_hold_the_same_bits(tensor: torch.Tensor, array: np.ndar
         array[0] = 0
 
 
-@pytest.mark.parametrize("module", ["codebook"])
+@pytest.mark.parametrize("module", ["codebook", "kernels"])
 def test_comes_without_torch(module: str) -> None:
     done = run(f"import sys, verify.nf4.{module}; sys.exit('torch' in sys.modules)")
     assert done.returncode == 0, done.stderr
