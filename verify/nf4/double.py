@@ -74,14 +74,19 @@ def double_quantize(absmax: Tensor) -> DoubleQuantized:
             found=f"a mean of {offset.item()}" if index is None else f"{scales[index].item()} at index {index}",
             remedy="reject the file: no quantizer defines a code for it",
         )
-    rest = scales - offset
-    blocks = torch.nn.functional.pad(rest, (0, -len(rest) % _BLOCK)).reshape(-1, _BLOCK)
-    block_absmax = blocks.abs().amax(dim=1) if len(rest) else rest
-    reciprocal = _spread(1 / block_absmax, len(rest))
+    codes, rest_absmax = _quantize_blockwise(scales - offset)
+    return DoubleQuantized(codes, rest_absmax, offset)
+
+
+def _quantize_blockwise(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Quantize float32 `[n]` to uint8 codes `[n]` of the dynamic codebook, with the absmax of each block."""
+    blocks = torch.nn.functional.pad(values, (0, -len(values) % _BLOCK)).reshape(-1, _BLOCK)
+    absmax = blocks.abs().amax(dim=1) if len(values) else values
     # a block of zeros is coded 0, and so is a zero times the infinite reciprocal of a subnormal
-    x = (rest * reciprocal).nan_to_num(nan=-1.0, posinf=1.0, neginf=-1.0).clamp(-1, 1)
+    x = values * _spread(1 / absmax, len(values))
+    x = x.nan_to_num(nan=-1.0, posinf=1.0, neginf=-1.0).clamp(-1, 1)
     point = ((x + 1) * 0.5 * (_POINTS - 1) + 0.5).int()
-    return DoubleQuantized(_nearest()[point], block_absmax, offset)
+    return _nearest()[point], absmax
 
 
 def _spread(absmax: Tensor, count: int) -> Tensor:

@@ -15,7 +15,7 @@ from numba import config
 from numpy.typing import NDArray
 
 from verify.nf4.codebook import THRESHOLDS_F32
-from verify.nf4.lanes import HAS_BYTE_TABLES, REACH, quantize_range
+from verify.nf4.lanes import HAS_BYTE_TABLES, REACH, quantize_range, quantize_range_by_table
 
 DType = Literal["bfloat16", "float16", "float32"]
 
@@ -71,12 +71,16 @@ def quantize_blocks(
     codes = empty_codes(bits.size) if codes is None else codes
     absmax = np.empty(-(-bits.size // block_size), np.float32)
     by_table = HAS_BYTE_TABLES and dtype == "bfloat16" and block_size % 64 == 0 and codes.ctypes.data % 64 == 0
-    tables = code_tables() if by_table else code_tables()[:0]
     step = max(1, _TASK // block_size)
 
     def run(first: int) -> int:
         last = min(first + step, absmax.size)
-        return int(quantize_range(bits, codes, absmax, first, last, block_size, _INFINITY[dtype], tables))
+        common = (block_size, _INFINITY[dtype])
+        if not by_table:
+            return int(quantize_range(bits, codes, absmax, first, last, *common))
+        whole = min(last, bits.size // block_size)
+        bad = int(quantize_range_by_table(bits, codes, absmax, first, whole, *common, code_tables()))
+        return bad if bad >= 0 else int(quantize_range(bits, codes, absmax, whole, last, *common))
 
     starts = range(0, absmax.size, step)
     if config.NUMBA_NUM_THREADS == 1 or len(starts) <= 1:

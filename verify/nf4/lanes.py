@@ -18,6 +18,7 @@ from verify.nf4.codebook import THRESHOLDS_F32
 
 Bits = NDArray[Any]
 Codes = NDArray[np.uint8]
+Scales = NDArray[np.float32]
 
 _I8, _I16, _I32, _I64, _F32 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 _LOOKAHEAD = 4096
@@ -253,40 +254,62 @@ def _code_by_ladder(bits: Bits, start: int, end: int, reciprocal: Any, codes: Co
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def _quantize_block(
+    bits: Bits, codes: Codes, absmax: Scales, block: int, start: int, end: int, whole: bool, infinity: int
+) -> int:
+    """Quantize one block by the definition; return the flat index of its first value that is not finite, or -1."""
+    most = _largest_magnitude(bits, start, end)
+    if most >= infinity:
+        while _largest_of_1(bits, start) < infinity:
+            start += 1
+        return start
+    scale: Any = _as_float(bits, most)
+    by = max(scale, SMALLEST_SCALE)
+    if whole:
+        absmax[block] = scale
+        _code_by_ladder(bits, start, end, np.float32(1) / by, codes)
+    else:
+        # as in the reference, a short last block keeps the clamped scale, and divides where others multiply
+        absmax[block] = by
+        for at in range(start, end):
+            _ladder_1_divided(bits, at, by, codes)
+    return -1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def quantize_range(
-    bits: Bits,
-    codes: Codes,
-    absmax: NDArray[np.float32],
-    first: int,
-    last: int,
-    block_size: int,
-    infinity: int,
-    tables: NDArray[np.uint8],
+    bits: Bits, codes: Codes, absmax: Scales, first: int, last: int, block_size: int, infinity: int
 ) -> int:
     """Quantize blocks `first` to `last`; return the flat index of the first value that is not finite, or -1."""
     for block in range(first, last):
         start = block * block_size
         end = min(start + block_size, bits.size)
-        most = _largest_magnitude(bits, start, end)
-        if most >= infinity:
-            while _largest_of_1(bits, start) < infinity:
-                start += 1
-            return start
-        scale: Any = _as_float(bits, most)
-        by = max(scale, SMALLEST_SCALE)
-        absmax[block] = scale
-        if end - start < block_size:
-            # as in the reference, a short last block keeps the clamped scale, and divides where others multiply
-            absmax[block] = by
-            for at in range(start, end):
-                _ladder_1_divided(bits, at, by, codes)
-        elif tables.size and _TABLE_FROM <= most <= _TABLE_TO:
+        bad: int = _quantize_block(bits, codes, absmax, block, start, end, start + block_size == end, infinity)
+        if bad >= 0:
+            return bad
+    return -1
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def quantize_range_by_table(
+    bits: Bits, codes: Codes, absmax: Scales, first: int, last: int, block_size: int, infinity: int, tables: Codes
+) -> int:
+    """Do the same by table where it serves: for bfloat16, whole blocks of a multiple of 64, aligned `codes`."""
+    for block in range(first, last):
+        start = block * block_size
+        end = start + block_size
+        most = _largest_of_64(bits, start)
+        for at in range(start + 64, end, 64):
+            most = max(most, _largest_of_64(bits, at))
+        if _TABLE_FROM <= most <= _TABLE_TO:
+            absmax[block] = _as_float(bits, most)
             base = np.uint16(most - REACH)
             row = np.int64(most & 127) * 192
             for at in range(start, end, 64):
                 _table_codes(bits, at, base, tables, row, codes)
         else:
-            _code_by_ladder(bits, start, end, np.float32(1) / by, codes)
-    if tables.size:
-        _fence()
+            bad: int = _quantize_block(bits, codes, absmax, block, start, end, True, infinity)
+            if bad >= 0:
+                return bad
+    _fence()
     return -1
