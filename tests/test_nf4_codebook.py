@@ -38,18 +38,18 @@ def test_torch_and_numpy_hold_the_same_bits(tensor: torch.Tensor, array: np.ndar
         array[0] = 0
 
 
-@pytest.mark.parametrize("module", ["codebook"])
+@pytest.mark.parametrize("module", ["codebook", "kernels"])
 def test_comes_without_torch(module: str) -> None:
     done = run(f"import sys, verify.nf4.{module}; sys.exit('torch' in sys.modules)")
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("name", ["quantize", "survival"])
-def test_a_module_does_not_hide_the_function_of_its_name(name: str) -> None:
-    done = run(f"import verify.nf4.{name}; from verify.nf4 import {name}; assert callable({name})")
-    assert done.returncode == 0, done.stderr
-    done = run(f"from verify.nf4 import {name}; import verify.nf4.{name}; assert callable(verify.nf4.{name})")
-    assert done.returncode == 0, done.stderr
+def test_a_module_does_not_hide_the_function_of_its_name() -> None:
+    modules_first = "import verify.nf4.quantize, verify.nf4.survival\nfrom verify.nf4 import quantize, survival\n"
+    names_first = "from verify.nf4 import quantize, survival\nimport verify.nf4.quantize, verify.nf4.survival\n"
+    for code in (modules_first, names_first):
+        done = run(code + "assert callable(quantize) and callable(survival) and callable(verify.nf4.quantize)")
+        assert done.returncode == 0, done.stderr
 
 
 def test_every_public_name_resolves() -> None:

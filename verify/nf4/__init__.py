@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from verify.nf4.codebook import LEVELS, THRESHOLDS, WIDTHS
+    from verify.nf4.double import DoubleQuantized, double_quantize
     from verify.nf4.quantize import Quantized, block_scales, dequantize, quantize
     from verify.nf4.survival import Survival, survival
 
@@ -17,10 +18,12 @@ __all__ = [
     "LEVELS",
     "THRESHOLDS",
     "WIDTHS",
+    "DoubleQuantized",
     "Quantized",
     "Survival",
     "block_scales",
     "dequantize",
+    "double_quantize",
     "quantize",
     "survival",
 ]
@@ -29,6 +32,8 @@ _HOMES = {
     "LEVELS": "codebook",
     "THRESHOLDS": "codebook",
     "WIDTHS": "codebook",
+    "DoubleQuantized": "double",
+    "double_quantize": "double",
     "Quantized": "quantize",
     "Survival": "survival",
     "block_scales": "quantize",
