@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from verify.nf4 import LEVELS, quantize
-from verify.nf4.double_quant import deployed_bounds
+from verify.nf4.dynamic import deployed_bounds
 from verify.nf4.stream import Geometry
 from verify.nf4.survival import CROSSING, FLOOR, MARGIN, REALISED, REALISED_DOUBLE, Scales, judge
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from verify.errors import ArtefactError
 from verify.nf4 import double_quantize
-from verify.nf4.double import _quantize_blockwise, dynamic_map
+from verify.nf4.double import _quantize_blockwise
 
 
 def assert_identical(absmax: torch.Tensor) -> None:
@@ -21,10 +21,6 @@ def assert_identical(absmax: torch.Tensor) -> None:
     assert torch.equal(ours.absmax.view(torch.int32), state.absmax.view(torch.int32))
     restored = bnb.dequantize_blockwise(codes, state) + offset
     assert torch.equal(ours.scales().view(torch.int32), restored.view(torch.int32))
-
-
-def test_dynamic_map() -> None:
-    assert torch.equal(dynamic_map(), bnb.create_dynamic_map())
 
 
 @given(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from verify.errors import ArtefactError
+from verify.nf4.dynamic import dynamic_map
 
 _BLOCK = 256
 _POINTS = 65536
@@ -31,24 +32,18 @@ class DoubleQuantized:
 
     def scales(self) -> Tensor:
         """Return the block scales that a dequantizer sees, float32 `[blocks]`."""
-        return dynamic_map()[self.codes.int()] * _spread(self.absmax, self.codes.numel()) + self.offset
+        return _levels()[self.codes.int()] * _spread(self.absmax, self.codes.numel()) + self.offset
 
 
 @cache
-def dynamic_map() -> Tensor:
-    """Return the 256 levels of the signed dynamic codebook, float32, ascending: −0.993 … 0 … 1."""
-    levels = [torch.zeros(1), torch.ones(1)]
-    for exponent in range(7):
-        bounds = torch.linspace(0.1, 1, 2**exponent + 1)
-        means = (bounds[:-1] + bounds[1:]) / 2
-        levels += [10 ** (exponent - 6) * means, -(10 ** (exponent - 6)) * means]
-    return torch.cat(levels).sort().values
+def _levels() -> Tensor:
+    return torch.from_numpy(dynamic_map())
 
 
 @cache
 def _nearest() -> Tensor:
     """Return the nearest code of each point 2i/65535 − 1, uint8 `[65536]`; between two, the lower."""
-    levels = dynamic_map()
+    levels = _levels()
     points = torch.arange(_POINTS, dtype=torch.float32) / (_POINTS - 1) * 2 - 1
     right = torch.searchsorted(levels, points)
     left = (right - 1).clamp(min=0)

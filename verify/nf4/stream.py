@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from verify.nf4.double_quant import deployed_bounds
+from verify.nf4.dynamic import deployed_bounds
 from verify.nf4.survival import (
     CROSSING,
     FLOOR,

@@ -7,7 +7,8 @@ import torch
 import z3
 from torch import Tensor
 
-from verify.nf4.proofs.logic import Codebook, Obligations, Outcome, exact, number, scientific
+from verify.nf4.dynamic import dynamic_map
+from verify.nf4.proofs.logic import Codebook, Obligations, Outcome, number, scientific
 from verify.nf4.proofs.moves import HAIR
 from verify.nf4.quantize import quantize
 
@@ -72,9 +73,7 @@ def _uneven_weights() -> list[Tensor]:
 
 def _largest_gap() -> Fraction:
     """Return the largest distance between neighbours of the 8-bit map, from −1 on, exactly."""
-    from bitsandbytes.functional import create_dynamic_map  # noqa: PLC0415  (takes a second to import)
-
-    points = (Fraction(-1), *exact(create_dynamic_map()))  # type: ignore[no-untyped-call]
+    points = (Fraction(-1), *map(Fraction, dynamic_map().tolist()))
     # below the lowest point there is no other to round to: count that distance twice
     gaps = [b - a for a, b in pairwise(points)]
     return max(2 * gaps[0], *gaps[1:])

@@ -1,4 +1,4 @@
-"""What double quantization can make of a block's scale (DESIGN section 2), without torch.
+"""The 8-bit map of double quantization, and what it can make of a block's scale (DESIGN section 2), without torch.
 
 Scales are stored in 8 bits, 256 to a group: (s − mean) over the group's largest |s − mean|, at the nearest value of a
 fixed map. The mean is a float32 sum whose last bits depend on the backend and on its number of threads, so a scale next
@@ -15,17 +15,26 @@ Float32s = NDArray[np.float32]
 
 
 def dynamic_map() -> Float32s:
-    """Return the 256 values of bitsandbytes' signed dynamic 8-bit map, ascending, float32.
+    """Return the 256 values of bitsandbytes' signed dynamic 8-bit map, ascending, float32, bit for bit.
 
-    Seven decades below 1, each with twice the values of the one before, and 0 and 1 (Dettmers, arXiv 1511.04561).
+    Seven decades below 1, each with twice the values of the one before, and 0 and 1 (Dettmers et al., 2110.02861).
     """
-    values = [0.0, 1.0]
+    values = [np.zeros(1, np.float32), np.ones(1, np.float32)]
     for decade in range(7):
-        edges = np.linspace(0.1, 1, 2**decade + 1, dtype=np.float32)
+        edges = _linspace(2**decade + 1)
         middles = (edges[:-1] + edges[1:]) / np.float32(2)
-        scaled = [10.0 ** (decade - 6) * float(middle) for middle in middles]
-        values += scaled + [-value for value in scaled]
-    return np.sort(np.array(values, dtype=np.float32))
+        scaled = np.float32(10.0 ** (decade - 6)) * middles
+        values += [scaled, -scaled]
+    return np.sort(np.concatenate(values))
+
+
+def _linspace(count: int) -> Float32s:
+    """Return float32 values from 0.1 to 1 as torch spaces them: from both ends, each with one rounding."""
+    step = np.float64(np.float32(0.9) / np.float32(count - 1))
+    place = np.arange(count)
+    upward = (np.float64(np.float32(0.1)) + step * place).astype(np.float32)
+    downward = (1 - step * (count - 1 - place)).astype(np.float32)
+    return np.where(place < count // 2, upward, downward)
 
 
 _MAP = dynamic_map()
