@@ -1,7 +1,7 @@
 """The result as terminal text: verdict first, nothing wider than asked, nothing a terminal or a CI log would obey."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.cells import cell_len, chop_cells
 
@@ -129,27 +129,29 @@ def _open_check(check: CheckResult, width: int) -> Iterator[str]:
             yield from wrap(text, width, first=f"  {label:<10}", rest=" " * 12)
 
 
-def _permanence(profiles: Iterable[Permanence], width: int) -> Iterator[str]:
-    empty = True
-    for profile in profiles:
-        empty = False
-        masked, parameters = wording.count(profile.masked), wording.count(profile.parameters)
-        share = wording.percent(profile.changed_share)
-        yield from wrap(f"{profile.profile}: {masked} of {parameters} parameters changed ({share})", width)
-        for row in profile.rows:
-            satisfied, violated = wording.count(row.satisfied), wording.count(row.violated)
-            yield f"  {row.id:<10}{satisfied:>14} satisfied{violated:>14} violated"
-            if row.first_violation:
-                yield from wrap(f"first: {row.first_violation}", width, first=" " * 4, rest=" " * 6)
-        yield f"  {'unmasked values whose code changed':<36}{wording.count(profile.collateral_codes)}"
-        yield f"  {'median update, in bin widths':<36}{wording.decimal(profile.median_update_in_bins, 2)}"
-    if empty:
+def _permanence(profiles: Sequence[Permanence], width: int) -> Iterator[str]:
+    """Yield each profile with what misses a condition; where nothing does, one line says so."""
+    if not profiles:
         yield wording.UNAVAILABLE
         return
-    yield from wrap(wording.THEOREMS, width)
-    for statement in wording.theorems():
-        text = f"{statement.name}: {wording.theorem(statement)}"
-        yield from wrap(text, width, first=f"  {statement.id:<4}", rest=" " * 6)
+    first = profiles[0]
+    masked, parameters = wording.count(first.masked), wording.count(first.parameters)
+    yield from wrap(f"{masked} of {parameters} parameters changed ({wording.percent(first.changed_share)})", width)
+    for profile in profiles:
+        yield from wrap(profile.profile, width)
+        median = f"median update {wording.decimal(profile.median_update_in_bins, 2)} bin widths"
+        outside = f"codes changed outside the mask: {wording.count(profile.collateral_codes)}"
+        missed = [row for row in profile.rows if row.violated]
+        if not missed:
+            yield from wrap(f"all values meet all conditions; {outside}; {median}", width, first=_MARGIN, rest=_MARGIN)
+            continue
+        for row in profile.rows:
+            yield f"  {row.id:<10}{wording.of(row.satisfied, row.violated)}"
+            if row.first_violation:
+                yield from wrap(f"first: {row.first_violation}", width, first=" " * 4, rest=" " * 6)
+        yield from wrap(f"{outside}; {median}", width, first=_MARGIN, rest=_MARGIN)
+    cited = ", ".join(f"{statement.id} {statement.name}" for statement in wording.theorems())
+    yield from wrap(f"{wording.THEOREMS} {cited}.", width)
 
 
 def _erasure(result: Result, width: int) -> Iterator[str]:

@@ -27,7 +27,7 @@ LEVEL = {
     "static": "static: files and weights; no model was run",
 }
 
-THEOREMS = "The rows rest on these theorems; mansu-verify --prove decides each of them anew."
+THEOREMS = "The rows rest on these theorems, which mansu-verify --prove decides anew:"
 
 NOT_MEASURED = "Not measured: static checks run no model."
 UNAVAILABLE = "Not available: an earlier check stopped this part."
@@ -61,7 +61,7 @@ THRESHOLDS = {
 
 GLOSSARY = (
     ("NF4", "The 4-bit format most often used to deploy language models: each weight is stored as one of 16 codes."),
-    ("Block", "64 consecutive weights of a tensor that share one scale in NF4."),
+    ("Block", "Consecutive weights of a tensor, 64 by default, that share one scale in NF4."),
     ("Absmax", "The largest absolute value of a block; it is the block's scale."),
     ("Bin width", "The length of the interval of weights that share one code. Rounding can undo a smaller change."),
     ("Mask", "The parameters the edit was allowed to change. All others equal the base bit for bit."),
@@ -96,6 +96,11 @@ def _shown(character: str) -> str:
 def count(number: int) -> str:
     """Return a count with thousands separators."""
     return f"{number:,}"
+
+
+def of(satisfied: int, violated: int) -> str:
+    """Return how many satisfy a condition: all of them, or so many of so many."""
+    return f"all {count(satisfied)}" if not violated else f"{count(satisfied)} of {count(satisfied + violated)}"
 
 
 def decimal(value: float, places: int = 3) -> str:

@@ -130,7 +130,7 @@ STATEMENTS = (
     Statement(
         "T12",
         "the construction",
-        "A value moved at a fixed scale to a level that the engine's rule selects satisfies all five rows.",
+        "A value moved at a fixed scale to a level that the construction selects satisfies all five rows.",
         "proved",
         ("floor", "crossing", "margin", "realised", "scale"),
     ),
