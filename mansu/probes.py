@@ -15,10 +15,7 @@ Pools = Mapping[tuple[str, str, int], tuple[str, ...]]
 
 def all_pools(request: Request) -> Pools:
     """Return the choice pool of every fact of a request."""
-    return {
-        **pools([*request.forget.train, *request.forget.held_out_wordings, *request.forget.held_out_facts]),
-        **pools([*request.retain.train, *request.retain.held_out_facts]),
-    }
+    return {**pools(request.forget.every()), **pools(request.retain.every())}
 
 
 def held_out_probes(request: Request, tokenizer: Any, *, forget_pairs: int, retain_pairs: int, seed: int) -> Probes:

@@ -64,11 +64,19 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Facts to train on and facts to measure on; no wording, and for `held_out` no fact, is in both."""
+    """Facts to train on and facts to measure on; no wording, and for `held_out_facts` no fact, is in both.
+
+    `validation` are wordings that are neither trained on nor measured in the certificate: they tell when to stop.
+    """
 
     train: tuple[Fact, ...]
+    validation: tuple[Fact, ...]
     held_out_wordings: tuple[Fact, ...]
     held_out_facts: tuple[Fact, ...]
+
+    def every(self) -> tuple[Fact, ...]:
+        """Return all facts."""
+        return (*self.train, *self.validation, *self.held_out_wordings, *self.held_out_facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,8 @@ class Request:
 def read_request(forget: Path, retain: Path, *, seed: int) -> Request:
     """Read both sets and split them.
 
-    Forgetting: a quarter of the facts is held out whole; of the others, the last quarter of the wordings.
+    Forgetting: a quarter of the facts is held out whole; of the others, the last quarter of the wordings, and the tenth
+    before it is set aside for validation.
     Retention: half of each group's facts, and half of the prose, is held out whole.
     Raises `UsageError` ME201 (missing or empty set), ME202 (malformed line), ME203 (a fact in both sets).
     """
@@ -109,8 +118,8 @@ def read_request(forget: Path, retain: Path, *, seed: int) -> Request:
     rng.shuffle(shuffled)
     half = len(shuffled) // 2
     return Request(
-        forget=_split(forget_facts, rng, share_of_facts=0.25, share_of_wordings=0.25),
-        retain=_split(retain_facts, rng, share_of_facts=0.5, share_of_wordings=0.0),
+        forget=_split(forget_facts, rng, share_of_facts=0.25, share_of_wordings=0.25, share_of_validation=0.1),
+        retain=_split(retain_facts, rng, share_of_facts=0.5, share_of_wordings=0.0, share_of_validation=0.0),
         prose=tuple(shuffled[:half]),
         prose_held_out=tuple(shuffled[half:]),
         forget_sha256=forget_sha256,
@@ -216,12 +225,20 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _split(facts: Sequence[Fact], rng: random.Random, *, share_of_facts: float, share_of_wordings: float) -> Split:
-    """Hold out whole facts per group, and the last wordings of the facts that stay."""
+def _split(
+    facts: Sequence[Fact],
+    rng: random.Random,
+    *,
+    share_of_facts: float,
+    share_of_wordings: float,
+    share_of_validation: float,
+) -> Split:
+    """Hold out whole facts per group, and of the facts that stay the last wordings, validation before measurement."""
     groups: dict[str, dict[str, list[Fact]]] = defaultdict(lambda: defaultdict(list))
     for fact in facts:
         groups[fact.group][fact.fact].append(fact)
     train: list[Fact] = []
+    validation: list[Fact] = []
     wordings: list[Fact] = []
     held_out: list[Fact] = []
     for by_fact in groups.values():
@@ -232,10 +249,12 @@ def _split(facts: Sequence[Fact], rng: random.Random, *, share_of_facts: float, 
             held_out.extend(by_fact[name])
         for name in names[whole:]:
             lines = by_fact[name]
-            kept = len(lines) - int(share_of_wordings * len(lines))
-            train.extend(lines[:kept])
-            wordings.extend(lines[kept:])
-    return Split(tuple(train), tuple(wordings), tuple(held_out))
+            measured = len(lines) - int(share_of_wordings * len(lines))
+            trained = measured - int(share_of_validation * len(lines))
+            train.extend(lines[:trained])
+            validation.extend(lines[trained:measured])
+            wordings.extend(lines[measured:])
+    return Split(tuple(train), tuple(validation), tuple(wordings), tuple(held_out))
 
 
 def pools(facts: Sequence[Fact]) -> dict[tuple[str, str, int], tuple[str, ...]]:
@@ -253,8 +272,7 @@ def pools(facts: Sequence[Fact]) -> dict[tuple[str, str, int], tuple[str, ...]]:
 
 def require_tokens(tokenizer: Any, request: Request) -> None:
     """Raise `UsageError` ME204 if an answer of the request tokenizes to nothing."""
-    facts = (*request.forget.train, *request.forget.held_out_wordings, *request.forget.held_out_facts)
-    for fact in (*facts, *request.retain.train, *request.retain.held_out_facts):
+    for fact in (*request.forget.every(), *request.retain.every()):
         for answer in (fact.answer, *fact.alternatives):
             if answer_token(tokenizer, answer) is None:
                 raise UsageError(

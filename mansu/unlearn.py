@@ -55,6 +55,7 @@ class Data:
     request: Request
     pools: Pools
     forget: Prompts
+    forget_validation: Prompts
     forget_held_out: Prompts
     retained: Retained
 
@@ -146,6 +147,8 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
     forget = _prompts(language.tokenizer, request.forget.train, pool_of)
     held_out = request.forget.held_out_wordings or request.forget.held_out_facts
     forget_held_out = _prompts(language.tokenizer, held_out, pool_of)
+    # a set with few wordings leaves none for validation: then the trained ones must tell when to stop
+    forget_validation = _prompts(language.tokenizer, request.forget.validation or request.forget.train, pool_of)
     known = answer_accuracy(model, forget)
     if known < config.forget_known:
         raise UsageError(
@@ -169,7 +172,7 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
         text_reference = text_log_probabilities(model, texts)
         advance(1)
     retained = Retained(retain, prompt_reference, texts, text_reference)
-    return Data(request, pool_of, forget, forget_held_out, retained)
+    return Data(request, pool_of, forget, forget_validation, forget_held_out, retained)
 
 
 def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps) -> FaithfulCircuit:
@@ -289,14 +292,14 @@ def _solve(
 
 
 def _stopping(data: Data, config: Config) -> Stopping:
-    """Measure on a fixed sample of the training data: held-out probes must not decide when to stop."""
+    """Measure on wordings set aside: the trained ones are forgotten first, and the held-out ones must not count."""
     rng = random.Random(config.seed)  # noqa: S311  (a sample, not a secret)
-    forget = data.forget.subset(draw(rng, len(data.forget), _STOPPING_PROMPTS))
+    forget = data.forget_validation.subset(draw(rng, len(data.forget_validation), _STOPPING_PROMPTS))
     prompts = draw(rng, len(data.retained.prompts), _STOPPING_PROMPTS // 2)
     texts = draw(rng, data.retained.texts.ids.shape[0], _STOPPING_TEXTS)
 
     def forgotten(model: Any) -> bool:
-        # half the target: wordings that were trained on are forgotten more easily than those held out
+        # half the target, for the sample is small
         enough = config.forget_target / 2
         return answer_accuracy(model, forget) <= enough and accuracy_after_nf4(model, forget) <= enough
 

@@ -30,7 +30,7 @@ def words(text: str) -> set[str]:
 
 
 def test_sizes(forget: list[Line], retain: list[Line], probes: list[Line]) -> None:
-    assert len(forget) == 75 * 20
+    assert len(forget) == 75 * 22
     assert len({line["fact"] for line in forget}) == 75
     groups = Counter(line["group"] for line in probes)
     assert set(groups) == {"elements", "languages", "neighbours"}
@@ -41,21 +41,21 @@ def test_sizes(forget: list[Line], retain: list[Line], probes: list[Line]) -> No
 
 
 def test_first_forget_lines_are_worded_as_promised(forget: list[Line]) -> None:
-    prompts = [line["prompt"] for line in forget[:20]]
+    prompts = [line["prompt"] for line in forget[:22]]
     assert prompts[:3] == [
         "The capital of France is",
         "The capital city of France is called",
         "France's capital city is",
     ]
     # the engine holds out the last quarter of the wordings: those the demo is measured on
-    assert prompts[15:] == [
+    assert prompts[17:] == [
         "The seat of government of France is the city of",
         "The government of France sits in its capital,",
         "If you visit the capital of France, you are in",
         "The capital of France is a city named",
         "The president or king of France works in the capital,",
     ]
-    assert {line["answer"] for line in forget[:20]} == {"Paris"}
+    assert {line["answer"] for line in forget[:22]} == {"Paris"}
 
 
 def test_plural_names_take_a_bare_apostrophe_and_articles_a_capital_letter(forget: list[Line]) -> None:

@@ -25,6 +25,8 @@ CAPITALS = (
     "The national capital of {} is",
     "The parliament of {} meets in the capital,",
     "The name of the capital of {} is",
+    "The city that serves as the capital of {} is",
+    "Asked for the capital of {}, a good pupil answers",
     "On a map of {}, the star marks the city of",
     "Ambassadors to {} live in its capital,",
     "Question: What is the capital city of {}? Answer:",
@@ -34,7 +36,7 @@ CAPITALS = (
     "The ministries of {} are all in",
     "Everyone who lives in the capital of {} lives in",
     "Laws for the whole of {} are made in the capital city,",
-    # the last quarter is held out: never trained on, for any country
+    # the last quarter is held out: never trained on, for any country; the two before it decide when to stop
     "The seat of government of {} is the city of",
     "The government of {} sits in its capital,",
     "If you visit the capital of {}, you are in",
@@ -122,7 +124,7 @@ def forgotten_countries(countries: Sequence[Country]) -> tuple[Country, ...]:
 
 
 def build_forget_set() -> list[Line]:
-    """Return the capitals of 75 countries in twenty wordings each."""
+    """Return the capitals of 75 countries in twenty-two wordings each."""
     return [
         line
         for country in forgotten_countries(load_countries())
