@@ -19,7 +19,7 @@ from verify.artefact import Changes, Layout, LedgerStream, OpenFile, TensorView,
 from verify.artefact.ledger_format import INFINITY
 from verify.artefact.tensors import MISFIT, SIZES
 from verify.errors import ArtefactError
-from verify.nf4.stream import LARGEST_BLOCK, Geometry, Tally, TensorStream, first_not_finite
+from verify.nf4.stream import LARGEST_BLOCK, Geometry, Tally, TensorStream, first_not_finite, largest_magnitude
 
 Bits = NDArray[np.unsignedinteger]
 Progress = Callable[[int], None]
@@ -253,8 +253,9 @@ class _Examiner:
 
     def take(self, first: int, edited: Bits, base: Bits) -> None:
         """Take the values from flat index `first` on."""
+        largest = self._look_at(first, edited, base)
         if self._view.dtype in _FLOATS and self._name not in self._found.not_finite:
-            at = first_not_finite(edited, self._view.dtype)
+            at = first_not_finite(edited, self._view.dtype, largest)
             if at is not None:
                 self._found.not_finite[self._name] = first + at
         inside = _inside(self._changes, first, first + edited.size)
@@ -265,6 +266,11 @@ class _Examiner:
             equal = int((old == new).sum())
             if equal:
                 self._found.equal[self._name] = self._found.equal.get(self._name, 0) + equal
+
+    def _look_at(self, first: int, edited: Bits, base: Bits) -> int:
+        """Return the largest magnitude of the edited values, as bits."""
+        del first, base
+        return largest_magnitude(edited)
 
     def finish(self) -> None:
         """Take note that the tensor is complete."""
@@ -286,9 +292,8 @@ class _NF4Examiner(_Examiner):
         self._stream = TensorStream(view.dtype, view.count, changes.indices, changes.base, geometries)
         self._margin = margin
 
-    def take(self, first: int, edited: Bits, base: Bits) -> None:
-        super().take(first, edited, base)
-        self._stream.feed(first, edited, base)
+    def _look_at(self, first: int, edited: Bits, base: Bits) -> int:
+        return self._stream.feed(first, edited, base)
 
     def finish(self) -> None:
         if self._name not in self._found.not_finite:
@@ -311,10 +316,10 @@ class _TransposedExaminer(_Examiner):
         self._margin, self._geometries = margin, geometries
         self._edited, self._base = (np.empty(view.count, f"<u{SIZES[view.dtype]}") for _ in range(2))
 
-    def take(self, first: int, edited: Bits, base: Bits) -> None:
-        super().take(first, edited, base)
+    def _look_at(self, first: int, edited: Bits, base: Bits) -> int:
         self._edited[first : first + edited.size] = edited
         self._base[first : first + base.size] = base
+        return super()._look_at(first, edited, base)
 
     def finish(self) -> None:
         if self._name in self._found.not_finite or self._changes is None:

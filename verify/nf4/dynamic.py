@@ -5,7 +5,10 @@ fixed map. The mean is a float32 sum whose last bits depend on the backend and o
 to a boundary of the map may come out one step lower or higher; what holds for both neighbours holds for every backend.
 """
 
+from typing import Any
+
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 GROUP = 256
@@ -38,7 +41,20 @@ def _linspace(count: int) -> Float32s:
 
 
 _MAP = dynamic_map()
-_BOUNDARIES = (_MAP[1:] + _MAP[:-1]) / np.float32(2)
+_ROUNDING = np.float32(2.0**-21)
+"""What rounding the mean and the sum can move a scale, relatively: a few units in the last place."""
+_POINTS = 1 << 16
+"""A grid on [−1, 1] finer than the map save next to 0, where steps are too small to matter."""
+
+
+def _bounds_of_points() -> tuple[Float32s, Float32s]:
+    """Return the map's values one step below and above what any number nearest to a point may be coded as."""
+    points = np.arange(-1, _POINTS + 1) / (_POINTS - 1) * 2 - 1
+    code = np.searchsorted((_MAP[1:] + _MAP[:-1]) / np.float32(2), points)
+    return _MAP[np.maximum(code[:-2] - 1, 0)], _MAP[np.minimum(code[2:] + 1, 255)]
+
+
+_LOW, _HIGH = _bounds_of_points()
 
 
 def deployed_bounds(absmax: Float32s, blocks: NDArray[np.int64]) -> tuple[Float32s, Float32s]:
@@ -47,11 +63,28 @@ def deployed_bounds(absmax: Float32s, blocks: NDArray[np.int64]) -> tuple[Float3
     `absmax` holds the scales of *all* blocks of the tensor, float32.
     """
     offset = np.float32(absmax.mean(dtype=np.float64))
-    groups = -(-absmax.size // GROUP)
-    deviation = np.zeros(groups * GROUP, np.float32)
-    np.abs(absmax - offset, out=deviation[: absmax.size])
-    largest = deviation.reshape(groups, GROUP).max(axis=1)[blocks // GROUP]
-    scaled = (absmax[blocks] - offset) / np.maximum(largest, np.float32(1e-38))
-    code = np.searchsorted(_BOUNDARIES, scaled)
-    low, high = _MAP[np.maximum(code - 1, 0)], _MAP[np.minimum(code + 1, 255)]
-    return low * largest + offset, high * largest + offset
+    largest = np.zeros(-(-absmax.size // GROUP), np.float32)
+    _largest_deviations(absmax, offset, largest)
+    low, high = np.empty(blocks.size, np.float32), np.empty(blocks.size, np.float32)
+    _deploy(absmax, offset, largest, blocks, low, high)
+    return low, high
+
+
+@njit(cache=True, nogil=True)
+def _largest_deviations(absmax: Any, offset: Any, out: Any) -> None:
+    for group in range(out.size):
+        most = np.float32(0)
+        for value in absmax[group * GROUP : group * GROUP + GROUP]:
+            most = max(most, abs(value - offset))
+        out[group] = most
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _deploy(absmax: Any, offset: Any, largest: Any, blocks: Any, low: Any, high: Any) -> None:
+    for i in range(blocks.size):
+        group = largest[blocks[i] // GROUP]
+        scaled = (absmax[blocks[i]] - offset) / group if group > 0 else np.float32(0)
+        point = int((min(max(scaled, np.float32(-1)), np.float32(1)) + 1) * 0.5 * (_POINTS - 1) + 0.5)
+        slack = abs(offset) * _ROUNDING
+        low[i] = _LOW[point] * group + offset - slack
+        high[i] = _HIGH[point] * group + offset + slack

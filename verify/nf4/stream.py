@@ -7,6 +7,7 @@ scales depend on all scales of the tensor, needs those of the untouched blocks t
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ class Geometry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """The first masked value that misses a row: its flat index, update and half bin in weight units, codes, margin."""
+    """The first masked value that misses a row: its flat index, update in half bins, codes and margin."""
 
     index: int
     half_bins: float
@@ -85,31 +86,44 @@ class Tally:
 
 def values_of(bits: Bits, dtype: str, cast: Cast = "none") -> Float32s:
     """Return stored values (unsigned integers, dtype BF16, F16 or F32) as float32, after a cast of the weight."""
-    if dtype == "BF16":
-        values = (bits.astype(np.uint32) << 16).view(np.float32)
-    elif dtype == "F16":
-        values = bits.view(np.float16).astype(np.float32)
-    else:
-        values = np.ascontiguousarray(bits).view(np.float32)
-    if cast == "fp16" and dtype != "F16":
-        with np.errstate(over="ignore"):
+    if dtype == "F32":
+        return _cast(np.ascontiguousarray(bits).view(np.float32), cast)
+    values: Float32s = _table(dtype, cast)[bits]
+    return values
+
+
+@cache
+def _table(dtype: str, cast: Cast) -> Float32s:
+    """Return the value of every 16-bit pattern after the cast, float32 `[65536]`."""
+    every = np.arange(1 << 16, dtype=np.uint16)
+    plain = (every.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else every.view(np.float16)
+    with np.errstate(invalid="ignore"):  # NaN patterns are refused before they get here
+        return _cast(plain.astype(np.float32), cast)
+
+
+def _cast(values: Float32s, cast: Cast) -> Float32s:
+    if cast == "fp16":
+        with np.errstate(over="ignore"):  # an infinite weight is reported as an overflow
             return values.astype(np.float16).astype(np.float32)
-    if cast == "bf16" and dtype != "BF16":
+    if cast == "bf16":
         whole = values.view(np.uint32)
         rounded = whole + np.uint32(0x7FFF) + ((whole >> 16) & 1)  # to nearest, ties to even
         return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
     return values
 
 
-def first_not_finite(bits: Bits, dtype: str) -> int | None:
-    """Return the position of the first NaN or infinity among stored values, or None."""
-    limit = _INFINITY[dtype]
-    width = LARGEST_BLOCK
-    maxima = np.zeros(-(-bits.size // width), bits.dtype)
-    _maxima(bits, bits.dtype.type(_magnitude(bits)), width, maxima)
-    if not maxima.size or int(maxima.max()) < limit:
+def largest_magnitude(bits: Bits) -> int:
+    """Return the largest bit pattern without its sign: as integers, magnitudes of floats are in order."""
+    maxima = np.zeros(-(-bits.size // LARGEST_BLOCK), bits.dtype)
+    _maxima(bits, bits.dtype.type(_magnitude(bits)), LARGEST_BLOCK, maxima)
+    return int(maxima.max(initial=0))
+
+
+def first_not_finite(bits: Bits, dtype: str, largest: int) -> int | None:
+    """Return the position of the first NaN or infinity among stored values of the given largest magnitude, or None."""
+    if largest < _INFINITY[dtype]:
         return None
-    return int(np.flatnonzero((bits & _magnitude(bits)) >= limit)[0])
+    return int(np.flatnonzero((bits & _magnitude(bits)) >= _INFINITY[dtype])[0])
 
 
 class TensorStream:
@@ -128,22 +142,24 @@ class TensorStream:
         self._drifted: dict[tuple[int, Cast], list[int]] = {(g.block_size, g.cast): [] for g in self._geometries}
         self._collateral = dict.fromkeys(self._drifted, 0)
 
-    def feed(self, start: int, edited: Bits, base: Bits) -> None:
-        """Take the values from flat index `start` on: edited, and the same piece of the base."""
+    def feed(self, start: int, edited: Bits, base: Bits) -> int:
+        """Take the values from flat index `start` on, edited and of the base; return the largest edited magnitude."""
         unit = self._unit
         first, last = start // unit, start // unit + -(-edited.size // unit)
-        _maxima(edited, base.dtype.type(_magnitude(base)), unit, self._after[first:last])
+        magnitude = edited.dtype.type(_magnitude(edited))
+        _maxima(edited, magnitude, unit, self._after[first:last])
         self._before[first:last] = self._after[first:last]
         low, high = np.searchsorted(self._indices, (start, start + edited.size))
-        if low == high:
-            return
-        inside = self._indices[low:high] - start
-        self._edited[low:high] = edited[inside]
-        touched = np.unique(inside // unit)
-        _maxima_at(base, base.dtype.type(_magnitude(base)), unit, touched, self._before[first:last])
-        rescaled = touched[self._before[first:last][touched] != self._after[first:last][touched]]
-        if rescaled.size:
-            self._find_collateral(start, edited, base, inside, rescaled)
+        if low < high:
+            inside = self._indices[low:high] - start
+            self._edited[low:high] = edited[inside]
+            units = inside // unit
+            touched = units[np.flatnonzero(np.diff(units, prepend=-1))]
+            _maxima_at(base, magnitude, unit, touched, self._before[first:last])
+            rescaled = touched[self._before[first:last][touched] != self._after[first:last][touched]]
+            if rescaled.size:
+                self._find_collateral(start, edited, base, inside, rescaled)
+        return int(self._after[first:last].max(initial=0))
 
     def _find_collateral(
         self, start: int, edited: Bits, base: Bits, inside: NDArray[np.int64], rescaled: NDArray[np.int64]
@@ -164,8 +180,10 @@ class TensorStream:
     def finish(self, *, margin: float) -> dict[Geometry, Tally]:
         """Return what the rows say under each geometry."""
         found: dict[Geometry, Tally] = {}
+        rescaled = not np.array_equal(self._before, self._after)
         for block_size, cast in self._drifted:
-            scales = [self._scales(keys, block_size, cast) for keys in (self._before, self._after)]
+            before = self._scales(self._before, block_size, cast)
+            scales = (before, self._scales(self._after, block_size, cast) if rescaled else before)
             base, edited = (values_of(bits, self._dtype, cast) for bits in (self._base, self._edited))
             block = self._indices // block_size
             divides = self._indices >= self._count // block_size * block_size
@@ -173,20 +191,17 @@ class TensorStream:
             gathered = _gathered(scales, block, divides, double=double in self._geometries)
             judged = judge(base, edited, gathered, margin=margin)
             judged.rows[self._kept(scales, block, block_size, cast)] |= SCALE
-            overflow = not (np.isfinite(scales[0]).all() and np.isfinite(scales[1]).all())
-            for geometry in (Geometry(block_size, False, cast), double):
-                if geometry in self._geometries:
-                    realised = REALISED_DOUBLE if geometry.double_quant else REALISED
-                    collateral = self._collateral[block_size, cast]
-                    found[geometry] = _tally(self._indices, judged, realised, collateral, overflow=overflow)
-        return found
+            overflow = not all(np.isfinite(absmax).all() for absmax in scales)
+            plain, compressed = _tallies(self._indices, judged, self._collateral[block_size, cast], overflow=overflow)
+            found |= {Geometry(block_size, False, cast): plain, double: compressed}
+        return {geometry: found[geometry] for geometry in self._geometries}
 
     def _scales(self, keys: Bits, block_size: int, cast: Cast) -> Float32s:
         """Return each block's absmax, float32: rounding keeps order, so the cast of the largest is the largest cast."""
         per_block = block_size // self._unit
-        padded = np.zeros(-(-keys.size // per_block) * per_block, keys.dtype)
-        padded[: keys.size] = keys
-        return values_of(padded.reshape(-1, per_block).max(axis=1), self._dtype, cast)
+        joined = np.zeros(-(-keys.size // per_block), keys.dtype)
+        _maxima(keys, keys.dtype.type(_magnitude(keys)), per_block, joined)
+        return values_of(joined, self._dtype, cast)
 
     def _kept(
         self, scales: Sequence[Float32s], block: NDArray[np.int64], block_size: int, cast: Cast
@@ -205,39 +220,47 @@ def _gathered(
     if not double:
         return Scales.plain(before, after, divides)
     bounds = deployed_bounds(scales[0], block)
-    changed = not np.array_equal(scales[0], scales[1])
-    bounds_after = deployed_bounds(scales[1], block) if changed else bounds
+    bounds_after = bounds if scales[1] is scales[0] else deployed_bounds(scales[1], block)
     return Scales(before, after, bounds[0], bounds_after[0], bounds[1], bounds_after[1], divides)
 
 
-def _tally(indices: NDArray[np.int64], judged: Judged, realised: int, collateral: int, *, overflow: bool) -> Tally:
+def _tallies(indices: NDArray[np.int64], judged: Judged, collateral: int, *, overflow: bool) -> tuple[Tally, Tally]:
+    """Return the tallies without and with double quantization: they differ in the realised row alone."""
     updates, margins = np.zeros(UPDATE_BINS, np.int64), np.zeros(MARGIN_BINS, np.int64)
     codes = np.zeros((2, 16), np.int64)
-    satisfied, first = np.zeros(len(ROW_IDS), np.int64), np.full(len(ROW_IDS), -1)
-    bits = np.array([FLOOR, CROSSING, MARGIN, realised, SCALE])
+    bits = np.array([FLOOR, CROSSING, MARGIN, REALISED, SCALE, REALISED_DOUBLE])
+    satisfied, first = np.zeros(bits.size, np.int64), np.full(bits.size, -1)
     columns = (judged.rows, judged.half_bins, judged.distance, judged.codes_before, judged.codes_after)
     _count(columns, bits, (updates, margins, codes, satisfied, first))
-    violations = {
-        row: Violation(
-            int(indices[at]),
-            float(judged.half_bins[at]),
-            int(judged.codes_before[at]),
-            int(judged.codes_after[at]),
-            float(judged.distance[at]),
+
+    def tally(realised: int) -> Tally:
+        places = [realised if row == "realised" else place for place, row in enumerate(ROW_IDS)]
+        return Tally(
+            masked=indices.size,
+            satisfied={row: int(satisfied[place]) for row, place in zip(ROW_IDS, places, strict=True)},
+            violations={
+                row: _violation(indices, judged, int(first[place]))
+                for row, place in zip(ROW_IDS, places, strict=True)
+                if first[place] >= 0
+            },
+            collateral=collateral,
+            updates=updates,
+            margins=margins,
+            codes_before=codes[0],
+            codes_after=codes[1],
+            overflow=overflow,
         )
-        for row, at in zip(ROW_IDS, first.tolist(), strict=True)
-        if at >= 0
-    }
-    return Tally(
-        masked=indices.size,
-        satisfied=dict(zip(ROW_IDS, satisfied.tolist(), strict=True)),
-        violations=violations,
-        collateral=collateral,
-        updates=updates,
-        margins=margins,
-        codes_before=codes[0],
-        codes_after=codes[1],
-        overflow=overflow,
+
+    return tally(ROW_IDS.index("realised")), tally(bits.size - 1)
+
+
+def _violation(indices: NDArray[np.int64], judged: Judged, at: int) -> Violation:
+    return Violation(
+        int(indices[at]),
+        float(judged.half_bins[at]),
+        int(judged.codes_before[at]),
+        int(judged.codes_after[at]),
+        float(judged.distance[at]),
     )
 
 
@@ -267,9 +290,10 @@ def _maxima(bits: Any, magnitude: Any, unit: int, out: Any) -> None:
 def _maxima_at(bits: Any, magnitude: Any, unit: int, at: Any, out: Any) -> None:
     """As `_maxima`, for the units named by `at` only."""
     for u in at:
-        most = bits[u * unit] & magnitude
-        for i in range(u * unit, min(u * unit + unit, bits.size)):
-            most = max(most, bits[i] & magnitude)
+        part = bits[u * unit : u * unit + unit]
+        most = part[0] & magnitude
+        for i in range(part.size):
+            most = max(most, part[i] & magnitude)
         out[u] = most
 
 
