@@ -80,7 +80,9 @@ def quantize_blocks(
             return int(quantize_range(bits, codes, absmax, first, last, *common))
         whole = min(last, bits.size // block_size)
         bad = int(quantize_range_by_table(bits, codes, absmax, first, whole, *common, code_tables()))
-        return bad if bad >= 0 else int(quantize_range(bits, codes, absmax, whole, last, *common))
+        if bad >= 0 or whole >= last:
+            return bad
+        return int(quantize_range(bits, codes, absmax, whole, last, *common))
 
     starts = range(0, absmax.size, step)
     if config.NUMBA_NUM_THREADS == 1 or len(starts) <= 1:
