@@ -9,7 +9,7 @@ import torch
 
 from verify.artefact.files import ModelFiles, read_regular, read_weights, walk
 from verify.artefact.tensors import as_torch
-from verify.behaviour.loading import Language, empty_model, fill, load
+from verify.behaviour.loading import Language, empty_model, fill, load, nf4_linears, open_folder, outline
 from verify.circuits import describe
 from verify.circuits.families import Family
 from verify.errors import ArtefactError, UsageError
@@ -70,6 +70,22 @@ def open_language(base: Base) -> tuple[Language, Family]:
     except ArtefactError as error:
         raise _refused(error.message, error.found) from error
     return language, describe(language.model)
+
+
+def quantized_weights(base: Base) -> dict[str, torch.Tensor]:
+    """Return the weights that NF4 quantizes, as stored and by tensor name; they share memory with the files.
+
+    Raises `UsageError` ME210 where the configuration does not fit the tensors, or nothing would be quantized.
+    """
+    try:
+        config = open_folder(base.others).config
+        model = outline(config, {name: view.shape for name, view in base.weights.tensors().items()})
+    except ArtefactError as error:
+        raise _refused(error.message, error.found) from error
+    names = [f"{name}.weight" for name in nf4_linears(model)]
+    if not names:
+        raise _refused("NF4 would quantize nothing in this model", f"no linear layers in {base.folder}")
+    return {name: as_torch(base.weights.holder(name), name) for name in names}
 
 
 def working_copy(language: Language, stored: torch.dtype) -> Any:
