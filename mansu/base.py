@@ -12,6 +12,7 @@ from verify.artefact.tensors import TensorFile
 from verify.artefact.torch_tensors import as_torch
 from verify.artefact.weights import ModelFiles, read_weights
 from verify.behaviour.loading import Language, empty_model, fill, load
+from verify.checks.architecture import architecture, require_fit
 from verify.circuits import describe
 from verify.circuits.families import Family
 from verify.errors import ArtefactError, UsageError
@@ -72,6 +73,29 @@ def open_language(base: Base) -> tuple[Language, Family]:
     except ArtefactError as error:
         raise _refused(error.message, error.found) from error
     return language, describe(language.model)
+
+
+def quantized_weights(base: Base) -> dict[str, torch.Tensor]:
+    """Return the weights that NF4 quantizes, by tensor name, as the matrices that are cut into blocks.
+
+    They are in the stored dtype, and share memory with the files where they are stored that way round.
+
+    Raises `UsageError` ME210 where the configuration does not fit the tensors, or nothing would be quantized.
+    """
+    shapes = {name: view.shape for name, view in base.weights.tensors().items()}
+    try:
+        structure = architecture(base.others, (None,), tensors=len(shapes))
+        require_fit(structure, shapes)
+    except ArtefactError as error:
+        raise _refused(error.message, error.found) from error
+    weights = {
+        entry.name: (weight.T.contiguous() if entry.transposed else weight)
+        for entry in structure.quantized[None]
+        for weight in (as_torch(base.weights.holder(entry.name), entry.name),)
+    }
+    if not weights:
+        raise _refused("NF4 would quantize nothing in this model", f"no linear layers in {base.folder}")
+    return weights
 
 
 def working_copy(language: Language, stored: torch.dtype) -> Any:

@@ -1,4 +1,7 @@
-"""`mansu`: make keys, unlearn, run the demo. Logs and progress go to stderr; exit codes are those of `ExitCode`."""
+"""`mansu`: make keys, unlearn, run the demo, plot the tradeoff.
+
+Logs and progress go to stderr; exit codes are those of `ExitCode`.
+"""
 
 import sys
 import traceback
@@ -73,6 +76,28 @@ def demo(
 
     code = run_demo(out, read_config(config), compare=compare, steps=Steps(Console(stderr=True)))
     raise typer.Exit(code)
+
+
+@app.command()
+def tradeoff(
+    model: Annotated[Path, typer.Argument(help="Base model: a Hugging Face folder with safetensors.")],
+    update: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=FOLDER", help="An edited model to place in the plot; repeatable.")
+    ] = None,
+    retain: Annotated[
+        Path | None, typer.Option(help="What to keep, as JSON lines: adds a budget in nats (diagonal Fisher).")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The plot: .svg, .png or .pdf.")] = Path("tradeoff.svg"),
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the numbers as JSON.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML), for the Fisher.")] = None,
+) -> None:
+    """Bound how many parameters an update of a given size can move to another NF4 code, and plot it."""
+    from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
+    from mansu.progress import Steps  # noqa: PLC0415
+    from mansu.tradeoff_report import report  # noqa: PLC0415
+
+    steps = Steps(Console(stderr=True))
+    typer.echo(report(model, update or [], retain, read_config(config), out, json, steps=steps), nl=False)
 
 
 def main() -> None:

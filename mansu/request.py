@@ -129,6 +129,18 @@ def read_request(forget: Path, retain: Path, *, seed: int) -> Request:
     )
 
 
+def read_retain(path: Path) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
+    """Read a retain set on its own: all its facts and all its prose, nothing held out.
+
+    Raises `UsageError` ME201 (missing or empty set, or one without facts), ME202 (malformed line).
+    """
+    lines, _ = _read(path, "retain")
+    facts, prose = _facts(lines)
+    if not facts:
+        raise _set_error("ME201", "the retain set has no facts", str(path), f"{len(prose)} lines of plain text")
+    return tuple(facts), tuple(prose)
+
+
 def _read(path: Path, which: str) -> tuple[list[Line], str]:
     try:
         data = path.read_bytes()
@@ -272,7 +284,12 @@ def pools(facts: Sequence[Fact]) -> dict[tuple[str, str, int], tuple[str, ...]]:
 
 def require_tokens(tokenizer: Any, request: Request) -> None:
     """Raise `UsageError` ME204 if an answer of the request tokenizes to nothing."""
-    for fact in (*request.forget.every(), *request.retain.every()):
+    require_answer_tokens(tokenizer, (*request.forget.every(), *request.retain.every()))
+
+
+def require_answer_tokens(tokenizer: Any, facts: Sequence[Fact]) -> None:
+    """Raise `UsageError` ME204 if an answer of these facts tokenizes to nothing."""
+    for fact in facts:
         for answer in (fact.answer, *fact.alternatives):
             if answer_token(tokenizer, answer) is None:
                 raise UsageError(

@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -89,15 +89,15 @@ def refuse_existing(out: Path) -> None:
         )
 
 
-def write_model(folder: Path, base: Base, edit: Edit) -> None:
-    """Write the base's files byte for byte, with the masked values overwritten in place."""
+def write_model(folder: Path, base: Base, indices: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Write the base's files byte for byte, with these layers' values (flat indices, new values) overwritten."""
     for name, data in base.others.items():
         _write(folder / name, data)
     for name, file in base.weights.files.items():
         edited = bytearray(file.data)
-        for tensor, indices, values in _tensor_edits(edit):
-            if tensor in file.tensors:
-                overwrite(edited, file, tensor, indices, values.to(base.stored))
+        for layer, places in indices.items():
+            if f"{layer}.weight" in file.tensors:
+                overwrite(edited, file, f"{layer}.weight", places, values[layer].to(base.stored))
         _write(folder / name, edited)
 
 
@@ -114,7 +114,7 @@ def seal(
 
     `measure` is called on the model as loaded again from the written files, and returns the claims.
     """
-    write_model(folder / MODEL, base, edit)
+    write_model(folder / MODEL, base, edit.indices, edit.values)
     entries = {
         f"{layer}.weight": LedgerEntry(indices, edit.base[layer].to(base.stored))
         for layer, indices in edit.indices.items()
@@ -142,11 +142,6 @@ def reload(folder: Path, base: Base) -> Language:
     weights = read_weights(folder)
     tensors = {name: as_torch(file, name) for file in weights.files.values() for name in file.tensors}
     return load(base.others, tensors)
-
-
-def _tensor_edits(edit: Edit) -> Iterator[tuple[str, Tensor, Tensor]]:
-    for layer, indices in edit.indices.items():
-        yield f"{layer}.weight", indices, edit.values[layer]
 
 
 def _predicate(base: Base, edit: Edit, ledger: str, evidence: Evidence, claims: tuple[Claim, ...]) -> Predicate:

@@ -21,6 +21,7 @@ def shown_help(*words: str) -> str:
     [
         ("mansu keygen", ("mansu.cli", "keygen")),
         ("mansu unlearn", ("mansu.cli", "unlearn")),
+        ("mansu tradeoff", ("mansu.cli", "tradeoff")),
         ("mansu-verify", ("verify.cli",)),
     ],
 )

@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import Tensor
 
 from mansu.base import Base, open_base, open_language
-from mansu.baselines import METHODS, run_baseline
+from mansu.baselines import METHODS, export, run_baseline
 from mansu.baselines.gradient import RATES, bin_width_over_update
 from mansu.config import Config
 from mansu.examples import tokenize
@@ -41,7 +41,10 @@ class Row:
 def compare_methods(
     base_folder: Path, forget: Path, retain: Path, certified: Path, config: Config, *, steps: Steps
 ) -> str:
-    """Measure base, mansu, GradDiff and NPO on the certificate's held-out probes; return a table as text."""
+    """Measure base, mansu, GradDiff and NPO on the certificate's held-out probes; return a table as text.
+
+    The edited models of GradDiff and NPO are written to `baselines/` beside the certificate.
+    """
     request = read_request(forget, retain, seed=config.seed)
     base = open_base(base_folder)
     language, _ = open_language(base)
@@ -70,6 +73,7 @@ def compare_methods(
                 config.seed,
                 progress=advance,
             )
+        export(certified.parent / "baselines" / method, base, found.weights)
         name = f"{method}, lr {found.learning_rate:g}"
         rows.append(_row(name, language, before, found.weights, base, probes, reference, steps))
     return _render(rows)
