@@ -61,7 +61,8 @@ def assert_identical(weight: torch.Tensor, block_size: int, *, double: bool = Fa
         (values.float().abs() < SMALLEST_NORMAL).logical_and(values != 0).any()
     )
     if weight.shape[-1] % block_size == 0 and not subnormal:
-        assert torch.equal(bits(values), bits(bnb.dequantize_4bit(packed, state)))
+        # of a vector it makes a matrix of one row
+        assert torch.equal(bits(values.reshape(-1)), bits(bnb.dequantize_4bit(packed, state).reshape(-1)))
 
 
 @pytest.mark.parametrize("double", [False, True])
