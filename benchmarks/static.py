@@ -9,13 +9,12 @@ on PATH, or given by --model-signing.
 """
 
 import argparse
+import hashlib
 import json
-import os
 import statistics
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -27,6 +26,7 @@ from verify.checks.architecture import Architecture, architecture
 from verify.checks.permanence import geometry_of
 from verify.contract import manifest as m
 from verify.contract.schema import FileDigest
+from verify.nf4.stream import Geometry
 
 HIDDEN, INNER, VOCABULARY = 2048, 8192, 32000
 PER_LAYER = 4 * HIDDEN * HIDDEN + 3 * HIDDEN * INNER + 2 * HIDDEN
@@ -79,35 +79,48 @@ def write_weights(
         position += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    generator = torch.Generator().manual_seed(0)
-    entries = {}
+    entries, made = {}, {}
     with path.open("wb") as edited_file, base_path.open("wb") as base_file:
         for file in (edited_file, base_file):
             file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes.items():
-            weight = (torch.randn(shape, generator=generator) * 0.02).bfloat16()
-            base_file.write(weight.view(torch.int16).numpy().tobytes())
-            if name in quantized:
-                indices = torch.randperm(weight.numel(), generator=generator)[: int(SHARE * weight.numel())]
-                indices = indices[~absmax_holders(weight).reshape(-1)[indices]].sort().values
-                grid = lattice(weight, indices, geometries=geometries, margin=2.0**-7)
-                distance = (grid.values - grid.base[:, None]).abs().masked_fill(~grid.valid, torch.inf)
-                movable = grid.valid.any(1)
-                values = grid.values.gather(1, distance.argmin(1)[:, None])[movable, 0].bfloat16()
-                indices = indices[movable]
-                entries[name] = LedgerEntry(indices, weight.reshape(-1)[indices].clone())
-                weight.view(-1)[indices] = values
-            edited_file.write(weight.view(torch.int16).numpy().tobytes())
+            kind = (shape, name in quantized)
+            if kind not in made:
+                made[kind] = edited_weight(shape, geometries, masked=name in quantized)
+            base, edited, entry = made[kind]
+            base_file.write(base)
+            edited_file.write(edited)
+            if entry is not None:
+                entries[name] = entry
     return entries
+
+
+def edited_weight(
+    shape: tuple[int, ...], geometries: tuple[Geometry, ...], *, masked: bool
+) -> tuple[bytes, bytes, LedgerEntry | None]:
+    """Return a random weight's bytes before and after the edit; layers of one shape share theirs, to save time."""
+    generator = torch.Generator().manual_seed(sum(shape))
+    weight = (torch.randn(shape, generator=generator) * 0.02).bfloat16()
+    base = weight.view(torch.int16).numpy().tobytes()
+    if not masked:
+        return base, base, None
+    indices = torch.randperm(weight.numel(), generator=generator)[: int(SHARE * weight.numel())]
+    indices = indices[~absmax_holders(weight).reshape(-1)[indices]].sort().values
+    grid = lattice(weight, indices, geometries=geometries, margin=2.0**-7)
+    distance = (grid.values - grid.base[:, None]).abs().masked_fill(~grid.valid, torch.inf)
+    movable = grid.valid.any(1)
+    values = grid.values.gather(1, distance.argmin(1)[:, None])[movable, 0].bfloat16()
+    entry = LedgerEntry(indices[movable], weight.reshape(-1)[indices[movable]].clone())
+    weight.view(-1)[entry.indices] = values
+    return base, weight.view(torch.int16).numpy().tobytes(), entry
 
 
 def sign(folder: Path, entries: dict[str, LedgerEntry], shapes: dict[str, tuple[int, ...]], key: Path) -> None:
     out = folder / "out"
 
     def digest(path: Path) -> str:
-        return subprocess.run(
-            ["openssl", "dgst", "-sha256", "-r", path], check=True, capture_output=True, text=True
-        ).stdout[:64]
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     zero = "0" * 64
     masked = {name: entry.indices.numel() for name, entry in entries.items()}
@@ -140,16 +153,21 @@ def sign(folder: Path, entries: dict[str, LedgerEntry], shapes: dict[str, tuple[
     (out / "m.json").write_bytes(seal(statement, load_private(key)))
 
 
-def timed(command: list[str], expected: int = 0) -> tuple[float, float]:
-    """Return wall seconds and peak MiB of a command."""
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
-    code = os.waitstatus_to_exitcode(status)
-    if code != expected:
+MEASURE = """
+import os, resource, subprocess, sys, time
+started = time.perf_counter()
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+print(code, time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024)
+"""
+
+
+def timed(command: list[str]) -> tuple[float, float]:
+    """Return wall seconds and peak MiB of a command, started by a small process: a fork counts as its child's size."""
+    launcher = [sys.executable, "-S", "-c", MEASURE, *command]
+    code, seconds, mib = subprocess.run(launcher, check=True, capture_output=True, text=True).stdout.split()
+    if code != "0":
         raise SystemExit(f"{command[0]} ended with {code}")
-    return seconds, usage.ru_maxrss / 1024
+    return float(seconds), float(mib)
 
 
 def main() -> None:

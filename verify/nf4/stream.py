@@ -88,7 +88,10 @@ def values_of(bits: Bits, dtype: str, cast: Cast = "none") -> Float32s:
     """Return stored values (unsigned integers, dtype BF16, F16 or F32) as float32, after a cast of the weight."""
     if dtype == "F32":
         return _cast(np.ascontiguousarray(bits).view(np.float32), cast)
-    values: Float32s = _table(dtype, cast)[bits]
+    if dtype == "BF16" and cast != "fp16":
+        return (bits.astype(np.uint32) << 16).view(np.float32)
+    values = np.empty(bits.size, np.float32)
+    _look_up(_table(dtype, cast), np.ascontiguousarray(bits), values)
     return values
 
 
@@ -139,6 +142,7 @@ class TensorStream:
         units = -(-count // self._unit)
         self._before, self._after = np.zeros(units, base.dtype), np.zeros(units, base.dtype)
         self._edited = np.zeros(indices.size, base.dtype)
+        self._rescaled = False
         self._drifted: dict[tuple[int, Cast], list[int]] = {(g.block_size, g.cast): [] for g in self._geometries}
         self._collateral = dict.fromkeys(self._drifted, 0)
 
@@ -158,6 +162,7 @@ class TensorStream:
             _maxima_at(base, magnitude, unit, touched, self._before[first:last])
             rescaled = touched[self._before[first:last][touched] != self._after[first:last][touched]]
             if rescaled.size:
+                self._rescaled = True
                 self._find_collateral(start, edited, base, inside, rescaled)
         return int(self._after[first:last].max(initial=0))
 
@@ -180,47 +185,73 @@ class TensorStream:
     def finish(self, *, margin: float) -> dict[Geometry, Tally]:
         """Return what the rows say under each geometry."""
         found: dict[Geometry, Tally] = {}
-        rescaled = not np.array_equal(self._before, self._after)
-        for block_size, cast in self._drifted:
-            before = self._scales(self._before, block_size, cast)
-            scales = (before, self._scales(self._after, block_size, cast) if rescaled else before)
-            base, edited = (values_of(bits, self._dtype, cast) for bits in (self._base, self._edited))
+        values = {
+            cast: (values_of(self._base, self._dtype, cast), values_of(self._edited, self._dtype, cast))
+            for cast in dict.fromkeys(cast for _, cast in self._drifted)
+        }
+        for block_size in dict.fromkeys(size for size, _ in self._drifted):
             block = self._indices // block_size
             divides = self._indices >= self._count // block_size * block_size
-            double = Geometry(block_size, True, cast)
-            gathered = _gathered(scales, block, divides, double=double in self._geometries)
-            judged = judge(base, edited, gathered, margin=margin)
-            judged.rows[self._kept(scales, block, block_size, cast)] |= SCALE
-            overflow = not all(np.isfinite(absmax).all() for absmax in scales)
-            plain, compressed = _tallies(self._indices, judged, self._collateral[block_size, cast], overflow=overflow)
-            found |= {Geometry(block_size, False, cast): plain, double: compressed}
+            known: list[tuple[_Absmax, Scales]] = []  # a cast that changes no scale shares the work
+            for cast in (cast for size, cast in self._drifted if size == block_size):
+                absmax = self._absmax(block_size, cast)
+                scales = next((scales for other, scales in known if other.same(absmax)), None)
+                if scales is None:
+                    scales = _gathered(absmax, block, divides, double=any(g.double_quant for g in self._geometries))
+                    known.append((absmax, scales))
+                base, edited = values[cast]
+                judged = judge(base, edited, scales, margin=margin)
+                judged.rows[self._kept(scales, block, block_size, cast)] |= SCALE
+                collateral = self._collateral[block_size, cast]
+                plain, double = _tallies(self._indices, judged, collateral, overflow=absmax.overflows())
+                found |= {Geometry(block_size, False, cast): plain, Geometry(block_size, True, cast): double}
         return {geometry: found[geometry] for geometry in self._geometries}
 
-    def _scales(self, keys: Bits, block_size: int, cast: Cast) -> Float32s:
-        """Return each block's absmax, float32: rounding keeps order, so the cast of the largest is the largest cast."""
-        per_block = block_size // self._unit
-        joined = np.zeros(-(-keys.size // per_block), keys.dtype)
-        _maxima(keys, keys.dtype.type(_magnitude(keys)), per_block, joined)
-        return values_of(joined, self._dtype, cast)
+    def _absmax(self, block_size: int, cast: Cast) -> "_Absmax":
+        """Return each block's absmax: rounding keeps order, so the cast of the largest is the largest cast."""
+        before = values_of(self._joined(self._before, block_size), self._dtype, cast)
+        if not self._rescaled:
+            return _Absmax(before, before)
+        return _Absmax(before, values_of(self._joined(self._after, block_size), self._dtype, cast))
 
-    def _kept(
-        self, scales: Sequence[Float32s], block: NDArray[np.int64], block_size: int, cast: Cast
-    ) -> NDArray[np.bool_]:
-        drifted = np.zeros(scales[0].size, np.bool_)
-        drifted[self._drifted[block_size, cast]] = True
-        kept: NDArray[np.bool_] = (scales[0][block] == scales[1][block]) | ~drifted[block]
+    def _joined(self, keys: Bits, block_size: int) -> Bits:
+        """Return the largest magnitude of each block from those of its units."""
+        for _ in range((block_size // self._unit).bit_length() - 1):  # block sizes are powers of two
+            halves = np.append(keys, keys.dtype.type(0)) if keys.size % 2 else keys
+            keys = np.maximum(halves[::2], halves[1::2])
+        return keys
+
+    def _kept(self, scales: Scales, block: NDArray[np.int64], block_size: int, cast: Cast) -> NDArray[np.bool_]:
+        """Return which masked values lie in a block that kept its scale, or all its unmasked codes."""
+        drifted = self._drifted[block_size, cast]
+        kept: NDArray[np.bool_] = (scales.before == scales.after) | ~np.isin(block, drifted)
         return kept
 
 
-def _gathered(
-    scales: Sequence[Float32s], block: NDArray[np.int64], divides: NDArray[np.bool_], *, double: bool
-) -> Scales:
+class _Absmax(NamedTuple):
+    """The absmax of all blocks, float32, before and after the edit; one array where the edit changed none."""
+
+    before: Float32s
+    after: Float32s
+
+    def same(self, other: "_Absmax") -> bool:
+        """Tell whether all scales are equal."""
+        return all(np.array_equal(one, two) for one, two in zip(self, other, strict=True))
+
+    def overflows(self) -> bool:
+        """Tell whether a cast made a scale infinite."""
+        return not (np.isfinite(self.before).all() and np.isfinite(self.after).all())
+
+
+def _gathered(absmax: _Absmax, block: NDArray[np.int64], divides: NDArray[np.bool_], *, double: bool) -> Scales:
     """Return the scales of the masked values in their blocks."""
-    before, after = (absmax[block] for absmax in scales)
+    changed = absmax.after is not absmax.before
+    before = absmax.before[block]
+    after = absmax.after[block] if changed else before
     if not double:
         return Scales.plain(before, after, divides)
-    bounds = deployed_bounds(scales[0], block)
-    bounds_after = bounds if scales[1] is scales[0] else deployed_bounds(scales[1], block)
+    bounds = deployed_bounds(absmax.before, block)
+    bounds_after = deployed_bounds(absmax.after, block) if changed else bounds
     return Scales(before, after, bounds[0], bounds_after[0], bounds[1], bounds_after[1], divides)
 
 
@@ -267,6 +298,12 @@ def _violation(indices: NDArray[np.int64], judged: Judged, at: int) -> Violation
 def _magnitude(bits: Bits) -> int:
     """Return the mask of all bits but the sign: as integers, magnitudes of floats are in order."""
     return (1 << (8 * bits.dtype.itemsize - 1)) - 1
+
+
+@njit(cache=True, nogil=True)
+def _look_up(table: Any, bits: Any, out: Any) -> None:
+    for i in range(bits.size):
+        out[i] = table[bits[i]]
 
 
 @njit(cache=True, nogil=True)
