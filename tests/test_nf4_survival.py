@@ -1,11 +1,17 @@
 """The five rows: what they accept, and that each refuses what only it can refuse."""
 
+import sys
+
+import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verify.nf4 import LEVELS, THRESHOLDS, WIDTHS, quantize, survival
-from verify.nf4.survival import ROW_IDS, floor_targets
+from verify.nf4.survival import LARGEST_SCALE, ROW_IDS, SMALLEST_SCALE, Judged, Scales, floor_targets, judge
+
+survival_module = sys.modules["verify.nf4.survival"]  # the function of that name hides it
 
 MARGIN = 2.0**-7
 
@@ -92,3 +98,78 @@ def test_all_zero_blocks_never_count_as_survived() -> None:
     found = survival(torch.zeros(64), torch.zeros(64), torch.tensor([5]))
     assert not bool(found.rows["crossing"].any())
     assert not bool(found.rows["margin"].any())
+
+
+def judged(
+    base: list[float], edited: list[float], scale: list[float], *, divides: bool = False, margin: float = MARGIN
+) -> Judged:
+    values, moved, absmax = (np.array(column, np.float32) for column in (base, edited, scale))
+    return judge(values, moved, Scales.plain(absmax, absmax, np.full(values.size, divides)), margin=margin)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.0303, 7.0, 2.0**-100])
+@pytest.mark.parametrize("divides", [False, True])
+def test_codes_are_the_quantizers_on_every_threshold_and_next_to_it(scale: float, divides: bool) -> None:
+    absmax = np.float32(scale)
+    at = THRESHOLDS.numpy() * absmax
+    near = np.concatenate([at, np.nextafter(at, np.float32(9)), np.nextafter(at, np.float32(-9)), -at])
+    # a whole block multiplies by the reciprocal, a short one divides
+    block = np.zeros(63 if divides else 64, np.float32)
+    block[0] = absmax
+    expected = []
+    for value in near:
+        block[1] = value
+        expected.append(int(quantize(torch.from_numpy(block.copy())).codes[1]))
+    found = judged([0.0] * near.size, near.tolist(), [scale] * near.size, divides=divides)
+    assert found.codes_after.tolist() == expected
+    assert set(found.codes_before.tolist()) == {7}
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_half_a_bin_exactly_is_enough_and_less_is_not(sign: float) -> None:
+    half = np.float64(WIDTHS[7]) / 2
+    for moved, holds in ((half, True), (np.nextafter(half, 0), False)):
+        assert (
+            survival_module._realised(7, 8 if sign > 0 else 6, *_levels_apart(sign, moved), sign * moved, half) is holds
+        )
+    assert not survival_module._realised(7, 7, np.float32(1), np.float32(1), 0.0, 0.0)
+
+
+def _levels_apart(sign: float, wanted: float) -> tuple[np.float32, np.float32]:
+    """Return two scales at which code 7 (zero) and its neighbour lie `wanted` apart, or just short of it."""
+    level = np.float64(LEVELS[8 if sign > 0 else 6])
+    scale = np.float32(abs(wanted / level))
+    while abs(np.float64(np.float32(level) * scale)) > wanted:
+        scale = np.nextafter(scale, np.float32(0))
+    return np.float32(1), scale
+
+
+def test_scales_that_backends_treat_differently_have_no_margin() -> None:
+    smallest, largest = float(SMALLEST_SCALE), float(LARGEST_SCALE)
+    assert (smallest, largest) == (2.0**-121, 2.0**126)
+    inside = [smallest, largest, 1.0]
+    outside = [
+        float(np.nextafter(SMALLEST_SCALE, np.float32(0))),
+        float(np.nextafter(LARGEST_SCALE, np.float32(np.inf))),
+    ]
+    for scale in (*inside, *outside):
+        found = judged([0.0], [float(LEVELS[11]) * scale], [scale])
+        assert bool(found.rows[0] & survival_module.MARGIN) is (scale in inside)
+
+
+def test_an_update_in_a_block_of_zeros_has_no_size_in_bins() -> None:
+    found = survival(torch.zeros(64), one_block(0.5), torch.tensor([1]))
+    assert found.half_bins.tolist() == [0.0]
+    assert not bool(found.rows["margin"][0])
+
+
+def test_the_margin_itself_is_margin_enough() -> None:
+    x, target = 0.0, 11
+    outside = float(THRESHOLDS[target - 1].double()) - x
+    base, scale, code = torch.tensor([x]), torch.ones(1), torch.tensor([7])
+    assert bool(floor_targets(base, scale, code, margin=outside)[0, target])
+    assert not bool(floor_targets(base, scale, code, margin=float(np.nextafter(outside, 1)))[0, target])
+    found = judged([x], [float(LEVELS[target])], [1.0])
+    assert bool(
+        judged([x], [float(LEVELS[target])], [1.0], margin=float(found.distance[0])).rows[0] & survival_module.MARGIN
+    )
