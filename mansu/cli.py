@@ -67,6 +67,7 @@ def unlearn(
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path("demo-run"),
     compare: Annotated[bool, typer.Option("--compare", help="Also run GradDiff and NPO on the same data.")] = False,
+    seeds: Annotated[int, typer.Option(min=1, help="Repeat with that many seeds and show the spread.")] = 1,
     config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML).")] = None,
 ) -> None:
     """Make SmolLM2-135M-Instruct forget the world's capitals, verify it, and write the report."""
@@ -74,7 +75,7 @@ def demo(
     from mansu.demo.run import run_demo  # noqa: PLC0415
     from mansu.progress import Steps  # noqa: PLC0415
 
-    code = run_demo(out, read_config(config), compare=compare, steps=Steps(Console(stderr=True)))
+    code = run_demo(out, read_config(config), compare=compare, seeds=seeds, steps=Steps(Console(stderr=True)))
     raise typer.Exit(code)
 
 

@@ -20,7 +20,7 @@ from verify.behaviour.modules import nf4_linears
 from verify.nf4 import WIDTHS, quantize
 
 METHODS = ("graddiff", "npo")
-RATES = (5e-6, 1e-5, 2e-5, 4e-5, 8e-5)
+RATES = (1e-5, 2e-5, 4e-5, 8e-5)
 STEPS = 20
 _BETA = 0.1
 _BATCH = 40

@@ -10,15 +10,17 @@ from mansu.config import Config
 from mansu.demo.base_model import ORIGIN, write_base
 from mansu.demo.compare import compare_methods
 from mansu.demo.sets import write_sets
+from mansu.demo.spread import spread
 from mansu.progress import Steps
 from mansu.unlearn import unlearn
 from verify.artefact import load_private, write_key_pair
 
 
-def run_demo(out: Path, config: Config, *, compare: bool, steps: Steps) -> int:
+def run_demo(out: Path, config: Config, *, compare: bool, seeds: int, steps: Steps) -> int:
     """Run the demo in `out` and return the verifier's exit code.
 
-    `base/` and `keys/` are kept from an earlier run; `certified/` is made anew.
+    `base/` and `keys/` are kept from an earlier run; `certified/` is made anew. With more `seeds` than one the request
+    is repeated with the seeds that follow, under `seeds/`, and the spread is printed.
     """
     out.mkdir(parents=True, exist_ok=True)
     base, keys, certified = out / "base", out / "keys", out / "certified"
@@ -33,6 +35,15 @@ def run_demo(out: Path, config: Config, *, compare: bool, steps: Steps) -> int:
     outcome = unlearn(base, forget, retain, load_private(keys / "private.pem"), certified, config, steps=steps)
     steps.say(outcome.summary())
     code = _verify(certified, keys / "public.pem")
+    if seeds > 1:
+        certificates = {f"seed {config.seed}": certified}
+        for seed in range(config.seed + 1, config.seed + seeds):
+            folder = out / "seeds" / str(seed)
+            shutil.rmtree(folder, ignore_errors=True)
+            other = config.model_copy(update={"seed": seed})
+            unlearn(base, forget, retain, load_private(keys / "private.pem"), folder, other, steps=steps)
+            certificates[f"seed {seed}"] = folder
+        print(spread(certificates))
     if compare:
         print(compare_methods(base, forget, retain, certified, config, steps=steps))
     return code
