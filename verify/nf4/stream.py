@@ -172,15 +172,15 @@ class TensorStream:
         """Count the unmasked codes that a changed scale changed, block by block."""
         masked = np.zeros(edited.size, np.bool_)
         masked[inside] = True
-        for block_size, cast in self._drifted:
-            for block in np.unique(rescaled * self._unit // block_size):
-                part = slice(int(block) * block_size, min((int(block) + 1) * block_size, edited.size))
-                old, new = (values_of(bits[part], self._dtype, cast) for bits in (base, edited))
-                divides = start + part.start >= self._count // block_size * block_size
-                changed = _codes_changed(old, new, np.abs(old).max(), np.abs(new).max(), masked[part], divides)
-                if changed:
-                    self._drifted[block_size, cast].append((start + part.start) // block_size)
-                    self._collateral[block_size, cast] += changed
+        for cast in dict.fromkeys(cast for _, cast in self._drifted):
+            old, new = (values_of(bits, self._dtype, cast) for bits in (base, edited))
+            for block_size in (size for size, other in self._drifted if other == cast):
+                blocks = np.unique(rescaled * self._unit // block_size)
+                changed = np.zeros(blocks.size, np.int64)
+                short = self._count // block_size * block_size - start
+                _codes_changed(old, new, masked, blocks, block_size, short, changed)
+                self._drifted[block_size, cast] += (start // block_size + blocks[changed > 0]).tolist()
+                self._collateral[block_size, cast] += int(changed.sum())
 
     def finish(self, *, margin: float) -> dict[Geometry, Tally]:
         """Return what the rows say under each geometry."""
@@ -347,13 +347,20 @@ def _maxima_at(bits: Any, magnitude: Any, unit: int, at: Any, out: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _codes_changed(old: Any, new: Any, before: Any, after: Any, masked: Any, divides: bool) -> int:
-    """Count the unmasked values of a block whose code the new scale changed."""
-    changed = 0
-    for i in range(old.size):
-        if not masked[i] and code_of(old[i], before, divides) != code_of(new[i], after, divides):
-            changed += 1
-    return changed
+def _codes_changed(old: Any, new: Any, masked: Any, blocks: Any, block_size: int, short: int, out: Any) -> None:
+    """Count, for each of the blocks, the unmasked values whose code the new scale changed.
+
+    From position `short` on lies the tensor's short last block.
+    """
+    for b in range(blocks.size):
+        first = blocks[b] * block_size
+        last = min(first + block_size, old.size)
+        before = after = np.float32(0)
+        for i in range(first, last):
+            before, after = max(before, abs(old[i])), max(after, abs(new[i]))
+        for i in range(first, last):
+            if not masked[i] and code_of(old[i], before, first >= short) != code_of(new[i], after, first >= short):
+                out[b] += 1
 
 
 @njit(cache=True, nogil=True)
