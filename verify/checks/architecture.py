@@ -44,6 +44,10 @@ class Architecture:
         return frozenset(entry.name for entries in self.quantized.values() for entry in entries if entry.transposed)
 
 
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers")
+"""What families call their number of layers: building them one by one must end."""
+
+
 def architecture(files: Mapping[str, bytes], skips: Iterable[Skip], *, tensors: int) -> Architecture:
     """Return the architecture that a model folder's configuration describes.
 
@@ -55,8 +59,10 @@ def architecture(files: Mapping[str, bytes], skips: Iterable[Skip], *, tensors: 
     config = strict_json(files[CONFIG], check_id=CHECK, name=CONFIG)
     if not isinstance(config, dict):
         raise _unusable("its configuration is not an object", CONFIG)
-    layers = config.get("num_hidden_layers", 0)
-    if isinstance(layers, int) and layers > tensors:
+    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+    stated = [part.get(name) for part in parts for name in _LAYERS]
+    layers = max((count for count in stated if isinstance(count, int)), default=0)
+    if layers > tensors:
         raise _unusable("tensors do not fit the configuration", f"{layers} layers and {tensors} tensors")
     wanted = tuple(dict.fromkeys(skips))
     if wanted == (None,) and (found := _llama_like(config)) is not None:
