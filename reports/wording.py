@@ -44,6 +44,7 @@ ROLE = {"edited": "", "control": "control, ", "retain": "retain set, ", "retain 
 THRESHOLDS = {
     "minimum_probes": "probes a behavioural row needs, at least",
     "minimum_masked": "masked values, at least",
+    "block_size": "block size that a profile must have",
     "minimum_pairs": "prompt pairs CAD needs, at least",
     "margin": "distance to the nearest threshold, in units of the block's absmax, at least",
     "maximum_changed": "share of the parameters that may change",

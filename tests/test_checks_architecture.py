@@ -77,8 +77,17 @@ def test_what_is_odd_is_not_decided_the_fast_way(change: dict[str, object]) -> N
     assert a._llama_like(config | change) is None
 
 
-def test_more_layers_than_tensors_are_refused_before_any_are_made() -> None:
-    data = json.dumps(written(CONFIGS[0]) | {"num_hidden_layers": 10**9}).encode()
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_hidden_layers": 10**9},
+        {"model_type": "bart", "decoder_layers": 10**9},
+        {"model_type": "gemma3", "text_config": {"num_hidden_layers": 10**9}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_more_layers_than_tensors_are_refused_before_any_are_made(change: dict[str, object]) -> None:
+    data = json.dumps(written(CONFIGS[0]) | change).encode()
     with pytest.raises(ArtefactError) as caught:
         a.architecture({a.CONFIG: data}, [None], tensors=20)
     assert caught.value.id == "MV106"

@@ -117,6 +117,7 @@ def test_values_that_did_not_change_and_values_that_are_not_finite(tmp_path: Pat
         ({"v": LedgerEntry(torch.tensor([0]), torch.zeros(1).bfloat16())}, "MV121", "names tensor"),
         ({"w": LedgerEntry(torch.tensor([0]), torch.zeros(1))}, "MV121", "dtype differs"),
         ({"w": LedgerEntry(torch.tensor([4096]), torch.zeros(1).bfloat16())}, "MV121", "out of range"),
+        ({"w": LedgerEntry(torch.arange(4097), torch.zeros(4097).bfloat16())}, "MV121", "more values"),
     ],
 )
 def test_a_ledger_that_does_not_fit(

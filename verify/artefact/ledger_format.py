@@ -101,9 +101,7 @@ class LedgerStream:
 
     def _hash(self) -> tuple[str, dict[tuple[int, int], bytes]]:
         """Return the digest of the whole file and that of each column, from one reading."""
-        whole = hashlib.sha256()
-        first = min(view.start for view in self.layout.tensors.values())
-        whole.update(self._file.read(0, first))
+        whole = hashlib.sha256(self.layout.head)
         digests = {}
         for view in sorted(self.layout.tensors.values(), key=lambda view: view.start):
             part = hashlib.sha256()

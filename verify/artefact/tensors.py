@@ -8,7 +8,7 @@ import hashlib
 import math
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from verify.artefact.envelope import shown, strict_json
 from verify.errors import ArtefactError
@@ -55,12 +55,17 @@ class TensorView:
 
 @dataclass(frozen=True)
 class Layout:
-    """What a file's header says: its tensors, its metadata, and its exact size in bytes."""
+    """What a file's header says: its tensors, its metadata, and its exact size in bytes.
+
+    `head` is all that precedes the tensors, as it was parsed: whoever hashes the file hashes these bytes, for a second
+    reading could give others.
+    """
 
     name: str
     tensors: dict[str, TensorView]
     metadata: dict[str, str]
     size: int
+    head: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,8 @@ def parse(data: bytes | memoryview, *, name: str) -> TensorFile:
     """
     view = memoryview(data).cast("B").toreadonly()
     found = read_layout(lambda start, stop: view[start:stop], len(view), name=name)
-    return TensorFile(found.name, found.tensors, found.metadata, found.size, view, hashlib.sha256(view).hexdigest())
+    digest = hashlib.sha256(view).hexdigest()
+    return TensorFile(found.name, found.tensors, found.metadata, found.size, found.head, view, digest)
 
 
 def read_layout(read: Callable[[int, int], bytes | memoryview], size: int, *, name: str) -> Layout:
@@ -86,25 +92,29 @@ def read_layout(read: Callable[[int, int], bytes | memoryview], size: int, *, na
 
     Nothing but the header is read. Raises ArtefactError MV110 as `parse` does.
     """
-    header, start = _header(read, size, name)
+    header, head = _header(read, size, name)
+    start = len(head)
     metadata = _metadata(header.pop("__metadata__", {}), name)
     tensors = {key: _tensor(key, entry, start, name) for key, entry in header.items()}
     _require_tiling(tensors, start, size, name)
-    return Layout(name, tensors, metadata, size)
+    return Layout(name, tensors, metadata, size, head)
 
 
-def _header(read: Callable[[int, int], bytes | memoryview], size: int, name: str) -> tuple[dict[str, object], int]:
-    """Return the header object and the file offset of the data section."""
+def _header(read: Callable[[int, int], bytes | memoryview], size: int, name: str) -> tuple[dict[str, object], bytes]:
+    """Return the header object and the bytes that hold it, up to the data section."""
     if size < 8:
         raise _refused(name, "shorter than the 8-byte header length", found=f"{size} bytes")
     begin = bytes(read(0, min(size, 32)))
     (length,) = struct.unpack_from("<Q", begin)
     if length > MAX_HEADER or 8 + length > size or begin[8:9] != b"{":
         raise _not_a_header(begin, length, size, name)
-    header = strict_json(bytes(read(8, 8 + length)), check_id=CHECK, name=shown(name), max_bytes=MAX_HEADER)
+    head = bytes(read(0, 8 + length))
+    if head[: len(begin)] != begin[: len(head)]:
+        raise _refused(name, "the header changed while it was read")
+    header = strict_json(head[8:], check_id=CHECK, name=shown(name), max_bytes=MAX_HEADER)
     if not isinstance(header, dict):
         raise _refused(name, "the header is not an object")
-    return header, 8 + length
+    return header, head
 
 
 def _not_a_header(begin: bytes, length: int, size: int, name: str) -> ArtefactError:

@@ -44,6 +44,10 @@ class Architecture:
         return frozenset(entry.name for entries in self.quantized.values() for entry in entries if entry.transposed)
 
 
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers")
+"""What families call their number of layers: building them one by one must end."""
+
+
 def architecture(files: Mapping[str, bytes], skips: Iterable[Skip], *, tensors: int) -> Architecture:
     """Return the architecture that a model folder's configuration describes.
 
@@ -55,8 +59,10 @@ def architecture(files: Mapping[str, bytes], skips: Iterable[Skip], *, tensors: 
     config = strict_json(files[CONFIG], check_id=CHECK, name=CONFIG)
     if not isinstance(config, dict):
         raise _unusable("its configuration is not an object", CONFIG)
-    layers = config.get("num_hidden_layers", 0)
-    if isinstance(layers, int) and layers > tensors:
+    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+    stated = [part.get(name) for part in parts for name in _LAYERS]
+    layers = max((count for count in stated if isinstance(count, int)), default=0)
+    if layers > tensors:
         raise _unusable("tensors do not fit the configuration", f"{layers} layers and {tensors} tensors")
     wanted = tuple(dict.fromkeys(skips))
     if wanted == (None,) and (found := _llama_like(config)) is not None:
@@ -131,6 +137,8 @@ _ROPE = frozenset(
     ]
 )
 
+_NUMBERS = ("attention_dropout", "initializer_range", "max_position_embeddings", "rms_norm_eps", "rope_theta")
+
 
 def _is_plain(config: Mapping[str, Any]) -> bool:
     """Tell whether nothing in a configuration is unknown here; whatever is, transformers itself must judge."""
@@ -142,7 +150,7 @@ def _is_plain(config: Mapping[str, Any]) -> bool:
     return (
         rope.keys() <= _ROPE
         and kind in ("default", "linear", "llama3")
-        and all(type(value) in (int, float) for value in numbers)
+        and all(type(value) in (int, float) for value in (*numbers, *(config.get(name, 0) for name in _NUMBERS)))
     )
 
 
@@ -160,7 +168,7 @@ class _Sizes:
 def _llama_like(config: Mapping[str, Any]) -> Architecture | None:
     """Return the architecture of a Llama-like configuration that states all it needs, else None."""
     kind = config.get("model_type")
-    if kind not in _CLASSES or not _is_plain(config) or (sizes := _sizes(config)) is None:
+    if not isinstance(kind, str) or kind not in _CLASSES or not _is_plain(config) or (sizes := _sizes(config)) is None:
         return None
     flags = [config.get(name, False) for name in ("tie_word_embeddings", "attention_bias", "mlp_bias")]
     if not all(isinstance(flag, bool) for flag in flags):
@@ -222,13 +230,21 @@ def _tensors(
 def _built(files: Mapping[str, bytes], skips: tuple[Skip, ...], tensors: int) -> Architecture:
     """Build the model on the meta device and ask it; this loads torch and transformers."""
     from verify.behaviour.loading import empty_model, open_folder  # noqa: PLC0415
-    from verify.behaviour.modules import survey  # noqa: PLC0415
 
     config = open_folder(files).config
     layers = getattr(config, "num_hidden_layers", 0)
     if not isinstance(layers, int) or layers > tensors:
         raise _unusable("tensors do not fit the configuration", f"{layers} layers and {tensors} tensors")
     model = empty_model(config)
+    try:
+        return _surveyed(model, skips)
+    except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
+        raise _unusable("what NF4 quantizes of it cannot be told", f"{type(model).__name__}: {error}") from error
+
+
+def _surveyed(model: Any, skips: tuple[Skip, ...]) -> Architecture:
+    from verify.behaviour.modules import survey  # noqa: PLC0415
+
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     quantized = {}
     for skip in skips:
@@ -241,7 +257,9 @@ def _ties(model: Any) -> tuple[str, str] | None:
     if not model.config.tie_word_embeddings:
         return None
     embedding = model.get_input_embeddings()
-    name = next(name for name, module in model.named_modules() if module is embedding)
+    name = next((name for name, module in model.named_modules() if module is embedding), None)
+    if name is None:
+        raise LookupError("its embedding is no module of its own")
     return f"{name}.weight", "lm_head.weight"
 
 

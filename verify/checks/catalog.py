@@ -35,6 +35,7 @@ CATALOGUE: dict[str, tuple[Group, str]] = {
     "MV208": ("permanence", "No unmasked 4-bit code changed"),
     "MV209": ("permanence", "Sparsity: few parameters changed"),
     "MV210": ("permanence", "Enough parameters are masked"),
+    "MV211": ("permanence", "The usual deployment is among the profiles"),
     "MV301": ("forgetting", "The probes are well formed"),
     "MV302": ("forgetting", "NF4 was applied as defined"),
     "MV303": ("forgetting", "Positive control: the base under NF4 knows the forget set"),

@@ -16,8 +16,8 @@ from verify.errors import ArtefactError, UsageError
 
 MODEL, PROBES, LEDGER = "model/", "probes/", "ledger.safetensors"
 WEIGHTS = ".safetensors"
-LARGEST_SMALL_FILE = 256 * 1024 * 1024
-"""Bytes that a file other than weights and ledger may have: it is read as a whole."""
+LARGEST_SMALL_FILES = 256 * 1024 * 1024
+"""Bytes that the files other than weights and ledger may have together: they are read as a whole and kept."""
 _PIECE = 1 << 22
 
 
@@ -105,16 +105,24 @@ def read(place: Place, statement: Statement) -> Files:
     listed = {subject.name: subject.digest.sha256 for subject in statement.subject}
     found = place.names()
     for name in listed.keys() - found:
-        if not name.startswith((MODEL, PROBES)) and (place.folder / name).exists():
+        if not name.startswith((MODEL, PROBES)) and _exists(place.folder / name):
             found.add(name)
     both = sorted(listed.keys() & found)
     large = {name for name in both if name == LEDGER or (name.startswith(MODEL) and name.endswith(WEIGHTS))}
-    data = {}
+    data, left = {}, LARGEST_SMALL_FILES
     for name in both:
         if name not in large:
             root, below = place.path(name)
-            data[name] = read_regular(below, root=root, limit=LARGEST_SMALL_FILE)
+            data[name] = read_regular(below, root=root, limit=left)
+            left -= len(data[name])
     return Files(place, frozenset(found), listed, data, frozenset(large))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have, such as one too long
+        return False
 
 
 @dataclass(frozen=True, eq=False)

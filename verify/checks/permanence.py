@@ -4,12 +4,13 @@ The five rows of DESIGN section 3 hold for every masked parameter under every de
 certificate is refused.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from verify.artefact import shown
+from verify.artefact.tensors import SIZES
 from verify.checks.architecture import Architecture
 from verify.checks.catalog import decided, failed, passed
 from verify.checks.evidence import Evidence, abbreviated
@@ -17,7 +18,7 @@ from verify.checks.scan import Plan
 from verify.contract.manifest import Profile
 from verify.contract.policy import Policy
 from verify.contract.result import CheckResult, FloorRow, Histogram, Permanence, TensorChange
-from verify.nf4.stream import FINE, MARGIN_STEP, Geometry, Tally
+from verify.nf4.stream import FINE, MARGIN_STEP, Geometry, Tally, values_of
 from verify.nf4.survival import ROW_CONDITIONS, ROW_IDS
 
 ROW_CHECKS = {"floor": "MV203", "crossing": "MV204", "margin": "MV205", "realised": "MV206", "scale": "MV207"}
@@ -95,6 +96,7 @@ def examine(evidence: Evidence, policy: Policy) -> tuple[tuple[CheckResult, ...]
         no_collateral(survivals),
         sparse(evidence.masked, evidence.parameters, policy),
         enough_masked(min(entry.masked for entry in survivals), policy),
+        usual_deployment(evidence.statement.predicate.profiles, evidence.stored, policy),
     )
     return checks, tuple(summary(entry, evidence) for entry in survivals)
 
@@ -114,19 +116,26 @@ def survival(evidence: Evidence, profile: Profile) -> Survival:
 
 
 def all_finite(evidence: Evidence) -> CheckResult:
-    """MV201: no NaN and no infinity in any weight, nor in one cast as a profile says."""
+    """MV201: no NaN and no infinity in any weight, nor in one cast as a profile says, masked or not."""
     expected = "finite values only"
     for name, index in sorted(evidence.scan.not_finite.items()):
         found = f"tensor {shown(name)} is not finite at flat index {index}"
         return failed("MV201", expected, found, "reject the model: no quantizer defines a code for such a value")
-    for name, tallies in sorted(evidence.scan.tallies.items()):
-        for geometry, tally in tallies.items():
-            if tally.overflow:
-                found = f"tensor {shown(name)} overflows when it is cast to {geometry.cast}"
-                return failed(
-                    "MV201", expected, found, "reject the certificate: a profile that it claims is impossible"
-                )
+    for name, cast in _overflows(evidence):
+        found = f"tensor {shown(name)} overflows when it is cast to {cast}"
+        return failed("MV201", expected, found, "reject the certificate: a profile that it claims is impossible")
     return passed("MV201", expected, f"{evidence.parameters:,} finite values")
+
+
+def _overflows(evidence: Evidence) -> Iterator[tuple[str, str]]:
+    """Yield tensor and cast wherever a profile's cast makes a finite weight infinite, in the base or after the edit."""
+    names = sorted(evidence.scan.largest)
+    largest = np.array([evidence.scan.largest[name] for name in names], f"<u{SIZES[evidence.stored]}")
+    for cast in dict.fromkeys(profile.cast for profile in evidence.statement.predicate.profiles):
+        infinite = ~np.isfinite(values_of(largest, evidence.stored, cast))
+        yield from ((names[at], cast) for at in np.flatnonzero(infinite))
+    for name, tallies in sorted(evidence.scan.tallies.items()):
+        yield from ((name, geometry.cast) for geometry, tally in tallies.items() if tally.overflow)
 
 
 def only_quantized(survivals: Sequence[Survival], masked: int) -> CheckResult:
@@ -176,6 +185,20 @@ def enough_masked(masked: int, policy: Policy) -> CheckResult:
     expected = f"at least {policy.minimum_masked:,} masked values in quantized weights"
     remedy = "reject the certificate: nothing was edited that quantization could undo"
     return decided("MV210", expected, f"{masked:,}", remedy, holds=masked >= policy.minimum_masked)
+
+
+def usual_deployment(profiles: Iterable[Profile], stored: str, policy: Policy) -> CheckResult:
+    """MV211: of the block size that the policy names, a profile of the weights as stored with nothing skipped.
+
+    The producer chooses what to claim: without this, a change could be certified for deployments that nobody has.
+    """
+    as_stored = ("none", {"BF16": "bf16", "F16": "fp16"}.get(stored))
+    usual = {entry.block_size for entry in profiles if entry.skip is None and entry.cast in as_stored}
+    holds = policy.block_size in usual
+    expected = f"among the profiles, blocks of {policy.block_size} of the weights as stored, nothing skipped"
+    found = "claimed, and examined above" if holds else f"no such profile with blocks of {policy.block_size}"
+    remedy = "reject the certificate, or judge it by a policy that names the blocks you deploy"
+    return decided("MV211", expected, found, remedy, holds=holds)
 
 
 def summary(entry: Survival, evidence: Evidence) -> Permanence:

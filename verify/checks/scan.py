@@ -48,13 +48,15 @@ class Scan:
     """What the pass found.
 
     `sha256` and `base_sha256` by weight file; `equal` counts masked values that equal their base value, by tensor;
-    `not_finite` names tensors with their first flat index of NaN or infinity; `tallies` by tensor and geometry, for
+    `largest` holds the bits of each tensor's largest magnitude, and `not_finite` names tensors with their first flat
+    index of NaN or infinity; `tallies` by tensor and geometry, for
     masked tensors that NF4 quantizes; `tensor_sha256` of the compared tensors.
     """
 
     sha256: dict[str, str] = field(default_factory=dict)
     base_sha256: dict[str, str] = field(default_factory=dict)
     equal: dict[str, int] = field(default_factory=dict)
+    largest: dict[str, int] = field(default_factory=dict)
     not_finite: dict[str, int] = field(default_factory=dict)
     tallies: dict[str, dict[Geometry, Tally]] = field(default_factory=dict)
     tensor_sha256: dict[str, str] = field(default_factory=dict)
@@ -75,7 +77,7 @@ def scan(files: Sequence[tuple[OpenFile, Layout]], ledger: LedgerStream, plan: P
 
 
 def require_holders(ledger: LedgerStream, layouts: Sequence[Layout]) -> None:
-    """Raise ArtefactError MV121 unless every tensor of the ledger is in one weight file, in its type."""
+    """Raise ArtefactError MV121 unless every tensor of the ledger is in one weight file, in its type and as large."""
     for tensor, columns in ledger.columns.items():
         views = [layout.tensors[tensor] for layout in layouts if tensor in layout.tensors]
         if len(views) != 1:
@@ -84,6 +86,9 @@ def require_holders(ledger: LedgerStream, layouts: Sequence[Layout]) -> None:
         if views[0].dtype != columns.dtype:
             message = f"the ledger's values of tensor {shown(tensor)}: dtype differs from the file's"
             raise ArtefactError(MISFIT, message, expected=views[0].dtype, found=columns.dtype)
+        if columns.count > views[0].count:  # before the columns are read: they could have any size
+            message = f"the ledger has more values of tensor {shown(tensor)} than there are"
+            raise ArtefactError(MISFIT, message, expected=f"at most {views[0].count:,}", found=f"{columns.count:,}")
 
 
 class _Workers:
@@ -156,13 +161,8 @@ def _scan_file(
 ) -> None:
     digests = _Digests(workers)
     views = sorted(layout.tensors.items(), key=lambda item: item[1].start)
-    header = min((view.start for _, view in views), default=layout.size)
-    for start in range(0, header, PIECE):
-        buffer = workers.buffer()
-        part = memoryview(buffer)[: min(PIECE, header - start)]
-        file.read_into(part, start)
-        workers.submit(digests.update(part, None), [buffer])
-        progress(len(part))
+    workers.submit(digests.update(memoryview(layout.head), None), [])
+    progress(len(layout.head))
     for name, view in views:
         if view.count:
             _scan_tensor(file, name, view, ledger, plan, found, workers, digests, progress)
@@ -253,6 +253,7 @@ class _Examiner:
     def take(self, first: int, edited: Bits, base: Bits) -> None:
         """Take the values from flat index `first` on."""
         largest = self._look_at(first, edited, base)
+        self._found.largest[self._name] = max(largest, self._found.largest.get(self._name, 0))
         if self._view.dtype in _FLOATS and self._name not in self._found.not_finite:
             at = first_not_finite(edited, self._view.dtype, largest)
             if at is not None:

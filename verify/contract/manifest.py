@@ -3,9 +3,9 @@
 Everything here is a *claim* of the producer. The verifier recomputes what it can and says what it could not.
 """
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from verify.contract.schema import Estimate, FileDigest, Schema, Sha256
 
@@ -60,6 +60,11 @@ class Mask(Schema):
     ledger_sha256: Sha256
 
 
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
+"""A module's name, its beginning or its end; `transformers` reads a regular expression, of which some never end."""
+Modules = Annotated[tuple[ModuleName, ...], Field(max_length=64)]
+
+
 class Profile(Schema):
     """A deployment profile under which the change is claimed to survive: how a deployer quantizes the model.
 
@@ -71,7 +76,7 @@ class Profile(Schema):
     block_size: Literal[32, 64, 128, 256, 512, 1024, 2048, 4096] = 64
     double_quant: bool = False
     cast: Literal["none", "bf16", "fp16"] = "none"
-    skip: tuple[str, ...] | None = None
+    skip: Modules | None = None
 
 
 DEFAULT_PROFILES: Final = tuple(
@@ -113,7 +118,7 @@ class Predicate(Schema):
     base: Base
     method: Method
     mask: Mask
-    profiles: tuple[Profile, ...] = Field(min_length=1)
+    profiles: tuple[Profile, ...] = Field(min_length=1, max_length=128)
     circuit: CircuitClaim
     claims: tuple[Claim, ...]
 

@@ -9,12 +9,16 @@ from verify.contract.schema import Schema
 
 
 class Policy(Schema):
-    """Thresholds of the four axes, of permanence and of sparsity. The defaults are mansu's own."""
+    """Thresholds of the four axes, of permanence and of sparsity. The defaults are mansu's own.
+
+    `block_size` is the one that a certificate must cover, whatever other profiles it claims: `transformers` has 64.
+    """
 
     minimum_probes: int = Field(default=100, ge=1)
     minimum_masked: int = Field(default=1, ge=1)
     minimum_pairs: int = Field(default=40, ge=2)
     margin: float = Field(default=2.0**-7, gt=0)
+    block_size: int = Field(default=64, ge=1)
     maximum_changed: float = Field(default=0.005, gt=0, le=1)
     forget_accuracy: float = Field(default=0.08, ge=0, le=1)
     base_knows: float = Field(default=0.25, ge=0, le=1)

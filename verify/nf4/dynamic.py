@@ -84,7 +84,9 @@ def _deploy(absmax: Any, offset: Any, largest: Any, blocks: Any, low: Any, high:
     for i in range(blocks.size):
         group = largest[blocks[i] // GROUP]
         scaled = (absmax[blocks[i]] - offset) / group if group > 0 else np.float32(0)
-        point = int((min(max(scaled, np.float32(-1)), np.float32(1)) + 1) * 0.5 * (_POINTS - 1) + 0.5)
+        if not -1 <= scaled <= 1:  # rounding, or no number at all, which must not become an index
+            scaled = np.float32(1) if scaled > 1 else np.float32(-1)
+        point = int((scaled + 1) * 0.5 * (_POINTS - 1) + 0.5)
         slack = abs(offset) * _ROUNDING
         low[i] = _LOW[point] * group + offset - slack
         high[i] = _HIGH[point] * group + offset + slack

@@ -172,15 +172,15 @@ class TensorStream:
         """Count the unmasked codes that a changed scale changed, block by block."""
         masked = np.zeros(edited.size, np.bool_)
         masked[inside] = True
-        for block_size, cast in self._drifted:
-            for block in np.unique(rescaled * self._unit // block_size):
-                part = slice(int(block) * block_size, min((int(block) + 1) * block_size, edited.size))
-                old, new = (values_of(bits[part], self._dtype, cast) for bits in (base, edited))
-                divides = start + part.start >= self._count // block_size * block_size
-                changed = _codes_changed(old, new, np.abs(old).max(), np.abs(new).max(), masked[part], divides)
-                if changed:
-                    self._drifted[block_size, cast].append((start + part.start) // block_size)
-                    self._collateral[block_size, cast] += changed
+        for cast in dict.fromkeys(cast for _, cast in self._drifted):
+            old, new = (values_of(bits, self._dtype, cast) for bits in (base, edited))
+            for block_size in (size for size, other in self._drifted if other == cast):
+                blocks = np.unique(rescaled * self._unit // block_size)
+                changed = np.zeros(blocks.size, np.int64)
+                short = self._count // block_size * block_size - start
+                _codes_changed(old, new, masked, blocks, block_size, short, changed)
+                self._drifted[block_size, cast] += (start // block_size + blocks[changed > 0]).tolist()
+                self._collateral[block_size, cast] += int(changed.sum())
 
     def finish(self, *, margin: float) -> dict[Geometry, Tally]:
         """Return what the rows say under each geometry."""
@@ -195,6 +195,10 @@ class TensorStream:
             known: list[tuple[_Absmax, Scales]] = []  # a cast that changes no scale shares the work
             for cast in (cast for size, cast in self._drifted if size == block_size):
                 absmax = self._absmax(block_size, cast)
+                if absmax.overflows():  # nothing below is defined for infinite scales
+                    tally = _overflowed(self._indices.size)
+                    found |= {Geometry(block_size, double, cast): tally for double in (False, True)}
+                    continue
                 scales = next((scales for other, scales in known if other.same(absmax)), None)
                 if scales is None:
                     scales = _gathered(absmax, block, divides, double=any(g.double_quant for g in self._geometries))
@@ -203,7 +207,7 @@ class TensorStream:
                 judged = judge(base, edited, scales, margin=margin)
                 judged.rows[self._kept(scales, block, block_size, cast)] |= SCALE
                 collateral = self._collateral[block_size, cast]
-                plain, double = _tallies(self._indices, judged, collateral, overflow=absmax.overflows())
+                plain, double = _tallies(self._indices, judged, collateral)
                 found |= {Geometry(block_size, False, cast): plain, Geometry(block_size, True, cast): double}
         return {geometry: found[geometry] for geometry in self._geometries}
 
@@ -255,7 +259,15 @@ def _gathered(absmax: _Absmax, block: NDArray[np.int64], divides: NDArray[np.boo
     return Scales(before, after, bounds[0], bounds_after[0], bounds[1], bounds_after[1], divides)
 
 
-def _tallies(indices: NDArray[np.int64], judged: Judged, collateral: int, *, overflow: bool) -> tuple[Tally, Tally]:
+def _overflowed(masked: int) -> Tally:
+    """Return the tally of a tensor that a cast makes infinite: no value satisfies any row."""
+    updates, margins = np.zeros(UPDATE_BINS, np.int64), np.zeros(MARGIN_BINS, np.int64)
+    codes = np.zeros((2, 16), np.int64)
+    rows = dict.fromkeys(ROW_IDS, 0)
+    return Tally(masked, rows, {}, 0, updates, margins, codes[0], codes[1], overflow=True)
+
+
+def _tallies(indices: NDArray[np.int64], judged: Judged, collateral: int) -> tuple[Tally, Tally]:
     """Return the tallies without and with double quantization: they differ in the realised row alone."""
     updates, margins = np.zeros(UPDATE_BINS, np.int64), np.zeros(MARGIN_BINS, np.int64)
     codes = np.zeros((2, 16), np.int64)
@@ -279,7 +291,7 @@ def _tallies(indices: NDArray[np.int64], judged: Judged, collateral: int, *, ove
             margins=margins,
             codes_before=codes[0],
             codes_after=codes[1],
-            overflow=overflow,
+            overflow=False,
         )
 
     return tally(ROW_IDS.index("realised")), tally(bits.size - 1)
@@ -335,13 +347,28 @@ def _maxima_at(bits: Any, magnitude: Any, unit: int, at: Any, out: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _codes_changed(old: Any, new: Any, before: Any, after: Any, masked: Any, divides: bool) -> int:
-    """Count the unmasked values of a block whose code the new scale changed."""
-    changed = 0
-    for i in range(old.size):
-        if not masked[i] and code_of(old[i], before, divides) != code_of(new[i], after, divides):
-            changed += 1
-    return changed
+def _codes_changed(old: Any, new: Any, masked: Any, blocks: Any, block_size: int, short: int, out: Any) -> None:
+    """Count, for each of the blocks, the unmasked values whose code the new scale changed.
+
+    From position `short` on lies the tensor's short last block.
+    """
+    for b in range(blocks.size):
+        first = blocks[b] * block_size
+        last = min(first + block_size, old.size)
+        before = after = np.float32(0)
+        for i in range(first, last):
+            before, after = max(before, abs(old[i])), max(after, abs(new[i]))
+        for i in range(first, last):
+            if not masked[i] and code_of(old[i], before, first >= short) != code_of(new[i], after, first >= short):
+                out[b] += 1
+
+
+@njit(cache=True, nogil=True)
+def _bin(value: float, last: int) -> int:
+    """Return the bin of a value; what is negative, or no number, must not become an index of its own."""
+    if value >= last:
+        return last
+    return int(value) if value > 0 else 0
 
 
 @njit(cache=True, nogil=True)
@@ -349,8 +376,8 @@ def _count(columns: Any, bits: Any, out: Any) -> None:
     rows, half_bins, distance, codes_before, codes_after = columns
     updates, margins, codes, satisfied, first = out
     for i in range(rows.size):
-        updates[int(min(half_bins[i] * FINE, UPDATE_BINS - 1))] += 1
-        margins[int(max(0.0, min(distance[i] / MARGIN_STEP, MARGIN_BINS - 1)))] += 1
+        updates[_bin(half_bins[i] * FINE, UPDATE_BINS - 1)] += 1
+        margins[_bin(distance[i] / MARGIN_STEP, MARGIN_BINS - 1)] += 1
         codes[0, codes_before[i]] += 1
         codes[1, codes_after[i]] += 1
         for row in range(bits.size):

@@ -1,0 +1,225 @@
+"""Certificates made to crash, exhaust or mislead the verifier: each is refused by name, whoever signed it."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import certificates as c
+import numpy as np
+import pytest
+import rfc8785
+import torch
+
+from verify.artefact import OpenFile, load_private, read_unverified
+from verify.artefact.bundle import pack
+from verify.check import check
+from verify.checks import evidence
+from verify.contract.manifest import PAYLOAD_TYPE
+from verify.contract.result import Result
+from verify.nf4 import LEVELS, quantize
+from verify.nf4.dynamic import deployed_bounds
+from verify.nf4.stream import Geometry, TensorStream, _bin
+from verify.nf4.survival import floor_targets
+
+PLAIN = {"quant_type": "nf4", "block_size": 64, "double_quant": False, "cast": "none", "skip": None}
+
+
+def run(made: c.Certificate) -> Result:
+    return check(made.out / "model", made.manifest, keys=[made.keys.public], level="static")
+
+
+def failed(made: c.Certificate) -> set[str]:
+    result = run(made)
+    ids = {entry.id for entry in result.checks if entry.status == "fail"}
+    assert (result.verdict == "FAIL") is bool(ids)
+    return ids
+
+
+def found(made: c.Certificate, check_id: str) -> str:
+    return next(entry.found for entry in run(made).checks if entry.id == check_id)
+
+
+def sign_anything(made: c.Certificate, change: Callable[[dict], None]) -> None:
+    """Sign a statement that the contract's own models would not let through."""
+    data = read_unverified(made.manifest.read_bytes()).model_dump(mode="json", by_alias=True)
+    change(data)
+    made.manifest.write_bytes(pack(rfc8785.dumps(data), PAYLOAD_TYPE, load_private(made.keys.private)))
+
+
+def claim(made: c.Certificate, *profiles: dict[str, object]) -> None:
+    listed = [{**PLAIN, **profile} for profile in profiles]
+    sign_anything(made, lambda data: data["predicate"].update(profiles=listed))
+
+
+# --- what is claimed --------------------------------------------------------------------------------------------------
+
+
+def moves_in_blocks_of(base: Path, block_size: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    name, weight = next(iter(c.linear_weights(base).items()))
+    quantized = quantize(weight, block_size=block_size)
+    flat, scale = weight.reshape(-1).float(), quantized.scales().reshape(-1)
+    valid = floor_targets(flat, scale, quantized.codes.reshape(-1), margin=c.MARGIN) & (flat.abs() < scale)[:, None]
+    values = (LEVELS[None, :] * scale[:, None]).to(weight.dtype)
+    distance = (values.float() - flat[:, None]).abs().masked_fill(~valid, torch.inf)
+    indices = valid.any(1).nonzero().reshape(-1)[::40]
+    return {name: (indices, values[indices, distance[indices].argmin(1)])}
+
+
+def test_a_change_that_survives_only_where_nobody_deploys_it(
+    tiny_base: Path, tiny_keys: c.Keys, tmp_path: Path
+) -> None:
+    """The producer chooses the profiles: blocks of 64, which transformers deploys, must be among them."""
+    made = c.make(tiny_base, tmp_path / "out", tiny_keys, moves_in_blocks_of(tiny_base, 4096))
+    rows = {"MV203", "MV204", "MV205", "MV206", "MV207"}
+    assert failed(made) & rows
+    claim(made, {"block_size": 4096})
+    assert failed(made) - {"MV209"} == {"MV211"}
+    assert "64" in found(made, "MV211")
+
+
+@pytest.mark.parametrize(
+    ("profile", "covered"),
+    [({"cast": "fp16"}, False), ({"skip": []}, False), ({"cast": "bf16"}, True), ({"double_quant": True}, True)],
+)
+def test_the_usual_deployment_is_the_weights_as_stored_with_nothing_skipped(
+    certificate: c.Certificate, profile: dict[str, object], covered: bool
+) -> None:
+    claim(certificate, profile)
+    assert failed(certificate) == (set() if covered else {"MV211"})
+
+
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", "(" * 5000 + ")" * 5000, "(.+)+(.+)+(.+)+!", "", "a\nb"])
+def test_modules_to_skip_are_names(certificate: c.Certificate, pattern: str) -> None:
+    """transformers takes them as regular expressions: some crash, and some never end."""
+    claim(certificate, {}, {"skip": [pattern]})
+    assert failed(certificate) == {"MV102"}
+
+
+def test_profiles_and_what_they_skip_are_bounded(certificate: c.Certificate) -> None:
+    claim(certificate, *({"skip": [f"m{i}"]} for i in range(129)))
+    assert failed(certificate) == {"MV102"}
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "/".join(["x" * 200] * 100)])
+def test_a_subject_with_a_name_that_no_file_can_have(certificate: c.Certificate, name: str) -> None:
+    entry = {"name": name, "digest": {"sha256": c.ZERO}}
+    sign_anything(certificate, lambda data: data["subject"].append(entry))
+    assert failed(certificate) == {"MV105"}
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("pytorch_model.bin", b"cos\nsystem\n(S'true'\ntR."),  # a pickle without a magic number
+        ("vocabulary.txt", b"\x80\x00cos\nsystem\n(S'true'\ntR."),
+        ("vocabulary.txt", b"\x80\x01cos\nsystem\n(S'true'\ntR."),
+        ("vocabulary.txt", b"GGUF\x03\x00\x00\x00"),
+        ("onnx/model.onnx", b"\x08"),
+        ("tf_model.H5", b"\x89HDF"),
+        ("flax_model.msgpack", b"\x81"),
+    ],
+)
+def test_weights_in_another_format_beside_those_examined(certificate: c.Certificate, name: str, data: bytes) -> None:
+    """Another loader would take them, and with them what nobody edited."""
+    path = certificate.out / "model" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    c.sign(certificate, c.rebuilt_digests(certificate))
+    assert failed(certificate) == {"MV106"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_type": ["llama"]},
+        {"model_type": {}},
+        {"rms_norm_eps": "x"},
+        {"extra": [{"quantization_config": {"load_in_4bit": True}}]},
+        {"compression_config": {}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_configuration_that_no_model_has(certificate: c.Certificate, change: dict[str, object]) -> None:
+    path = certificate.out / "model" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    c.sign(certificate, c.rebuilt_digests(certificate))
+    assert failed(certificate) == {"MV106"}
+
+
+def test_many_files_that_fill_the_memory_together(certificate: c.Certificate, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = [path.stat().st_size for path in (certificate.out / "model").glob("*.json")]
+    monkeypatch.setattr(evidence, "LARGEST_SMALL_FILES", sum(sizes) - 1)
+    assert max(sizes) < sum(sizes) - 1
+    assert failed(certificate) == {"MV101"}
+
+
+def swapped(data: bytes) -> bytes:
+    """Return a header in which two tensors of one shape have changed places."""
+    one, other = (f"model.layers.{layer}.mlp.gate_proj.weight".encode() for layer in (0, 1))
+    return data.replace(one, b"@" * 99).replace(other, one).replace(b"@" * 99, other)
+
+
+@pytest.mark.parametrize("path", ["model/model.safetensors", "ledger.safetensors"])
+def test_a_header_that_changes_between_parsing_and_hashing(
+    certificate: c.Certificate, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """What is signed edits another tensor than it declares; only the header that is parsed tells it as it should be."""
+    edited, base = certificate.out / path, c.digests_of(certificate.base)
+    edited.write_bytes(swapped(edited.read_bytes()))
+    if path.startswith("model/"):
+        base["model.safetensors"] = hashlib.sha256(swapped((certificate.base / edited.name).read_bytes())).hexdigest()
+    honest = read_unverified(certificate.manifest.read_bytes()).model_dump(mode="json", by_alias=True)
+    honest = honest["predicate"]["mask"]["tensors"]
+    c.sign(certificate, base, change=lambda data: data["predicate"]["mask"].update(tensors=honest))
+    assert failed(certificate)
+    read, reads = OpenFile.read, []
+
+    def raced(self: OpenFile, start: int, stop: int) -> bytes:
+        data = read(self, start, stop)
+        if self.name == edited.name:
+            reads.append(start)
+        return swapped(data) if self.name == edited.name and len(reads) < 3 else data
+
+    monkeypatch.setattr(OpenFile, "read", raced)
+    assert "MV105" in failed(certificate)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tensor_that_nobody_masked_overflows_in_a_cast_that_is_claimed(tiny_keys: c.Keys, tmp_path: Path) -> None:
+    model = c.random_model()
+    with torch.no_grad():
+        model.model.norm.weight[3] = 1e6
+    base = c.save_base(model, tmp_path / "base")
+    made = c.make(base, tmp_path / "out", tiny_keys, c.valid_edits(base))
+    assert not failed(made)
+    claim(made, {}, {"cast": "fp16"})
+    assert failed(made) == {"MV201"}
+    assert "model.norm.weight" in found(made, "MV201")
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_what_a_cast_makes_infinite_is_no_index(double: bool) -> None:
+    """Infinity less infinity is no number, and no number, as an index, lies outside every array."""
+    bits = np.full(4096, 0x3C00, np.uint16)  # bfloat16
+    base = bits.copy()
+    indices = np.array([5, 77])
+    bits[indices], base[indices] = 0x4974, 0x4A00  # 1e6 and 2e6
+    geometry = Geometry(64, double, "fp16")
+    stream = TensorStream("BF16", bits.size, indices, base[indices], [geometry])
+    stream.feed(0, bits, base)
+    tally = stream.finish(margin=c.MARGIN)[geometry]
+    assert tally.overflow
+    assert set(tally.satisfied.values()) == {0}
+
+
+def test_no_number_falls_into_a_bin_of_its_own() -> None:
+    assert [_bin(value, 11) for value in (np.nan, -np.inf, -1.0, 0.5, 10.9, 11.0, np.inf)] == [0, 0, 0, 0, 10, 11, 11]
+    absmax = np.array([1.0, np.inf, 0.5], np.float32)
+    low, high = deployed_bounds(absmax, np.arange(3))
+    assert not (np.isfinite(low) & np.isfinite(high)).any()
