@@ -204,7 +204,9 @@ def _panel(
     steps: Steps,
 ) -> Panel:
     """Compute every bound in one unit; `whole` is the cost of moving each weight by its own size."""
-    grid = whole * 10 ** np.linspace(-_DECADES, 0, _DECADES * _PER_DECADE + 1)
+    # powers of ten are on the grid, for the table
+    top = math.ceil(math.log10(whole) * _PER_DECADE) if whole > 0 else 0
+    grid = 10 ** (np.arange(top - _DECADES * _PER_DECADE, top + 1) / _PER_DECADE)
     budgets = np.concatenate([grid, np.array(spent)])
     costs = np.empty(sum(weight.numel() for weight in weights.values()))
     counts, at_updates = {}, {}

@@ -159,15 +159,11 @@ def _curve_table(panel: Panel) -> Table:
     table.add_column(panel.unit, justify="right")
     for heading in ("change code", "scales kept", "five rows", "scales kept"):
         table.add_column(heading, justify="right")
-    budgets = np.array(panel.budgets)
-    if not budgets[-1] > 0:
-        return table
-    for power in range(int(np.ceil(np.log10(budgets[0]))), int(np.floor(np.log10(budgets[-1]))) + 1):
-        # a budget of the grid at or below the power of ten: bounds only rise, so shown with its own value
-        at = max(int(np.searchsorted(budgets, 10.0**power, side="right")) - 1, 0)
+    exponents = np.log10(np.array(panel.budgets))
+    for at in np.flatnonzero(np.abs(exponents - exponents.round()) < 1e-6):
         counts = [panel.counts[name][at] for name in _LINES]
         if any(counts):
-            table.add_row(f"{budgets[at]:.3g}", *(f"{count:,}" for count in counts))
+            table.add_row(f"{panel.budgets[at]:.3g}", *(f"{count:,}" for count in counts))
     return table
 
 
