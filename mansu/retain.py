@@ -30,6 +30,10 @@ class Fisher:
     diagonal: Mapping[str, Tensor]
     mean: float
 
+    def at(self, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the entries at flat indices (int64 `[n]` by layer name), float32 `[n]`: all that the solver needs."""
+        return {name: self.diagonal[name].reshape(-1)[places] for name, places in indices.items()}
+
 
 @torch.no_grad()
 def null_space(

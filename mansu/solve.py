@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mansu.lattice import Lattice, lattice, snap
 from mansu.mask import Mask
 from mansu.objective import Objective
-from mansu.retain import Fisher, NullSpace, gradients
+from mansu.retain import NullSpace, gradients
 from verify.nf4.stream import Geometry
 
 
@@ -112,7 +112,7 @@ def solve(
     stored: torch.dtype,
     mask: Mask,
     objective: Objective,
-    fisher: Fisher,
+    fisher: Mapping[str, Tensor],
     null_space: NullSpace,
     *,
     schedule: Schedule,
@@ -122,6 +122,8 @@ def solve(
     progress: Callable[[int], None],
 ) -> Edit:
     """Train the masked parameters of `model` (in place) and snap them; return the edit.
+
+    `fisher` holds the diagonal Fisher of the masked parameters, float32 `[n]` by layer name.
 
     After each partial snap the rest is snapped on trial: where the target is met after NF4, and retention costs no
     more than `stopping.tolerance` times what it did, the solver stops there; else the trial is undone and training
@@ -215,7 +217,7 @@ def _snap(masked: _Masked, share: float) -> None:
 
 
 def _masked(
-    layers: Mapping[str, nn.Linear], stored: torch.dtype, mask: Mask, fisher: Fisher, bounds: Bounds
+    layers: Mapping[str, nn.Linear], stored: torch.dtype, mask: Mask, fisher: Mapping[str, Tensor], bounds: Bounds
 ) -> _Masked:
     parts = [
         lattice(layers[name].weight.to(stored), mask.indices[name], geometries=bounds.geometries, margin=bounds.margin)
@@ -229,7 +231,7 @@ def _masked(
         indices=mask.indices,
         slices={name: slice(starts[i], starts[i + 1]) for i, name in enumerate(layers)},
         lattice=whole,
-        fisher=torch.cat([fisher.diagonal[name].reshape(-1)[mask.indices[name]] for name in layers]),
+        fisher=torch.cat([fisher[name] for name in layers]),
         master=whole.base.clone(),
         free=torch.ones(n, dtype=torch.bool),
         first=torch.zeros(n),

@@ -32,7 +32,7 @@ from mansu.objective import Objective, Retained, Sizes, Weights, last_logits, re
 from mansu.probes import Pools, all_pools, held_out_probes, training_pairs
 from mansu.progress import Steps
 from mansu.request import Fact, Request, read_request, require_tokens
-from mansu.retain import Fisher, NullSpace, fisher, gradients, null_space
+from mansu.retain import NullSpace, fisher, gradients, null_space
 from mansu.solve import Bounds, Edit, Schedule, Stopping, solve
 from verify.behaviour.loading import Language
 from verify.behaviour.modules import nf4_linears, survey
@@ -238,8 +238,9 @@ def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, c
     parameters = sum(view.count for view in base.weights.tensors().values())
     size = int(config.mask_share * parameters)
     mask = select(inside, base.stored, regions, saliency, bound, space, size=size, parameters=parameters)
-    del saliency
-    return _solve(model, base, mask, objective, bound, space, data, config, steps)
+    masked_fisher = bound.at(mask.indices)
+    del saliency, bound  # one value for every parameter of the circuit, and not needed any more
+    return _solve(model, base, mask, objective, masked_fisher, space, data, config, steps)
 
 
 def _editable(model: Any, config: Config) -> dict[str, nn.Linear]:
@@ -253,7 +254,7 @@ def _solve(
     base: Base,
     mask: Mask,
     objective: Objective,
-    bound: Fisher,
+    bound: Mapping[str, torch.Tensor],
     space: NullSpace,
     data: Data,
     config: Config,
