@@ -49,8 +49,8 @@ class Scan:
 
     `sha256` and `base_sha256` by weight file; `equal` counts masked values that equal their base value, by tensor;
     `largest` holds the bits of each tensor's largest magnitude, and `not_finite` names tensors with their first flat
-    index of NaN or infinity; `tallies` by tensor and geometry, for
-    masked tensors that NF4 quantizes; `tensor_sha256` of the compared tensors.
+    index of NaN or infinity; `tallies` by tensor and geometry, for masked tensors that NF4 quantizes; `tensor_sha256`
+    of the compared tensors.
     """
 
     sha256: dict[str, str] = field(default_factory=dict)
@@ -288,8 +288,11 @@ class _NF4Examiner(_Examiner):
         margin: float,
     ) -> None:
         super().__init__(name, view, changes, found)
-        self._stream = TensorStream(view.dtype, view.count, changes.indices, changes.base, geometries)
-        self._margin = margin
+        self._geometries, self._margin = geometries, margin
+        self._start(changes)
+
+    def _start(self, changes: Changes) -> None:
+        self._stream = TensorStream(self._view.dtype, self._view.count, changes.indices, changes.base, self._geometries)
 
     def _look_at(self, first: int, edited: Bits, base: Bits) -> int:
         return self._stream.feed(first, edited, base)
@@ -299,37 +302,28 @@ class _NF4Examiner(_Examiner):
             self._found.tallies[self._name] = self._stream.finish(margin=self._margin)
 
 
-class _TransposedExaminer(_Examiner):
+class _TransposedExaminer(_NF4Examiner):
     """Keeps the whole tensor, stored as [in, out], and cuts its transpose into blocks."""
 
-    def __init__(
-        self,
-        name: str,
-        view: TensorView,
-        changes: Changes,
-        found: Scan,
-        geometries: tuple[Geometry, ...],
-        margin: float,
-    ) -> None:
-        super().__init__(name, view, changes, found)
-        self._margin, self._geometries = margin, geometries
-        self._edited, self._base = (np.empty(view.count, f"<u{SIZES[view.dtype]}") for _ in range(2))
+    def _start(self, changes: Changes) -> None:
+        self._masked = changes.indices
+        self._edited, self._base = (np.empty(self._view.count, changes.base.dtype) for _ in range(2))
 
     def _look_at(self, first: int, edited: Bits, base: Bits) -> int:
         self._edited[first : first + edited.size] = edited
         self._base[first : first + base.size] = base
-        return super()._look_at(first, edited, base)
+        return largest_magnitude(edited)
 
     def finish(self) -> None:
-        if self._name in self._found.not_finite or self._changes is None:
+        if self._name in self._found.not_finite:
             return
         rows, columns = self._view.shape
         edited, base = (
             np.ascontiguousarray(bits.reshape(rows, columns).T).reshape(-1) for bits in (self._edited, self._base)
         )
-        turned = np.sort(self._changes.indices % columns * rows + self._changes.indices // columns)
-        stream = TensorStream(self._view.dtype, edited.size, turned, base[turned], self._geometries)
+        turned = np.sort(self._masked % columns * rows + self._masked // columns)
+        self._stream = TensorStream(self._view.dtype, edited.size, turned, base[turned], self._geometries)
         for start in range(0, edited.size, 1024 * LARGEST_BLOCK):
             part = slice(start, start + 1024 * LARGEST_BLOCK)
-            stream.feed(start, edited[part], base[part])
-        self._found.tallies[self._name] = stream.finish(margin=self._margin)
+            self._stream.feed(start, edited[part], base[part])
+        super().finish()
