@@ -51,7 +51,7 @@ def within(name: str, package: str) -> bool:
 
 def test_there_is_something_to_read() -> None:
     modules = {module_of(path) for path in SOURCES}
-    assert {"verify.cli", "reports.render", "mansu.seal"} <= modules
+    assert {"verify.cli.main", "reports.render", "mansu.seal"} <= modules
     assert all(part_of(module) for module in modules if within(module, "verify") and module != "verify")
 
 
@@ -61,7 +61,7 @@ def test_floors(path: Path) -> None:
     for name in imports(path):
         if within(module, "verify"):
             assert not within(name, "mansu"), f"{module} imports the engine: {name}"
-            assert module == "verify.cli" or not within(name, "reports"), f"{module} imports {name}"
+            assert within(module, "verify.cli") or not within(name, "reports"), f"{module} imports {name}"
             part, other = part_of(module), part_of(name)
             if part is not None and other is not None and part != other:
                 assert FLOORS[other] < FLOORS[part], f"{module} imports {name} from a floor not below its own"

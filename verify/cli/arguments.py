@@ -1,0 +1,59 @@
+"""Arguments that need reading: keys, pinned digests, and the paths that reports are written to."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from verify.errors import UsageError
+
+REPORTS = ("html", "json", "text")
+"""Forms that `--report` writes."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def keys(given: Sequence[Path]) -> list[Path]:
+    """Return the keys given, else the one that MANSU_KEY names, else none."""
+    if given:
+        return list(given)
+    named = os.environ.get("MANSU_KEY")
+    return [Path(named)] if named else []
+
+
+def pinned(text: str) -> tuple[str, str]:
+    """Return name ("" if none was given) and digest of `[NAME=]SHA256`; UsageError for anything else."""
+    name, _, digest = text.rpartition("=")
+    digest = digest.lower()
+    if not _DIGEST.fullmatch(digest):
+        raise UsageError("--base-digest", expected="[NAME=]SHA256, 64 hexadecimal digits", found=ascii(text))
+    return name, digest
+
+
+def report_target(text: str, model: Path, manifest: Path) -> tuple[str, Path]:
+    """Return form and path of `FORM=PATH`; UsageError for another form, or a path among the signed files."""
+    form, _, path = text.partition("=")
+    if form not in REPORTS or not path:
+        raise UsageError("--report", expected=f"{', '.join(REPORTS)} and a path: html=PATH", found=ascii(text))
+    require_outside(Path(path), model, manifest)
+    return form, Path(path)
+
+
+def require_outside(path: Path, model: Path, manifest: Path) -> None:
+    """Refuse to write among the signed files: the next check would find a file too many."""
+    folder = model if model.is_dir() else model.parent
+    for signed in (folder.resolve(), (manifest.parent / "probes").resolve()):
+        if path.resolve().is_relative_to(signed):
+            raise UsageError(
+                f"{path} lies among the signed files", remedy="write it elsewhere, for instance to report/"
+            )
+    if path.resolve() == manifest.resolve() or path.name == "ledger.safetensors":
+        raise UsageError(f"{path} is a signed file", remedy="write it elsewhere, for instance to report/")
+    require_writable(path)
+
+
+def require_writable(path: Path) -> None:
+    """Raise UsageError unless a file can be written at `path`."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise UsageError(
+            f"cannot write {path}", expected="a file in an existing folder", remedy="make its folder first"
+        )
