@@ -1,30 +1,56 @@
-"""The spread over seeds is that of the manifests."""
+"""The spread over seeds shows what each result says, and nothing that one of them lacks."""
 
 from pathlib import Path
 
-import certificates as c
-
 from mansu.demo.spread import spread
-from verify.contract.manifest import Claim
-from verify.contract.schema import Estimate
+from verify.contract.result import AxisRow, Result
+
+PASSED = Result.model_validate_json((Path(__file__).parent / "golden" / "report_pass_full.json").read_bytes())
 
 
-def claim(value: float, axis: str = "forgetting", row: str = "capitals", precision: str = "full") -> Claim:
-    estimate = Estimate(value=value, low=value, high=value, n=100)
-    return Claim(axis=axis, row=row, precision=precision, estimate=estimate)  # type: ignore[arg-type]
+def with_row(index: int, **values: float) -> Result:
+    """Return the golden result with other values in one row of the axes."""
+    row = PASSED.axes[index]
+    estimates = {name: getattr(row, name).model_copy(update={"value": value}) for name, value in values.items()}
+    axes = (*PASSED.axes[:index], row.model_copy(update=estimates), *PASSED.axes[index + 1 :])
+    return PASSED.model_copy(update={"axes": axes})
 
 
-def test_the_table_shows_each_seed_the_median_and_the_range(tiny_certificate: c.Certificate, tmp_path: Path) -> None:
-    folders = {}
-    for seed, value in enumerate((0.04, 0.02, 0.09)):
-        made = tiny_certificate.copied_to(tmp_path / str(seed))
-        claims = [claim(value), claim(-value, "ptq_gap", precision="difference")]
-        claims += [claim(0.5, row="only here")] if seed == 1 else []
-        c.sign(made, c.digests_of(made.base), claims=claims)
-        folders[f"seed {seed}"] = made.out
-    lines = spread(folders).splitlines()
-    row = next(line for line in lines if "capitals (full)" in line)
-    assert [cell.strip() for cell in row.split("│")[2:-1]] == ["0.040", "0.020", "0.090", "0.040", "0.020 to 0.090"]
-    assert any("PTQ gap: capitals" in line and "-0.090 to -0.020" in line for line in lines)
-    assert any("parameters changed" in line for line in lines)
-    assert not any("only here" in line for line in lines)
+def cells(table: str, name: str) -> list[str]:
+    (line,) = (line for line in table.splitlines() if line.split("│")[1:2] and line.split("│")[1].strip() == name)
+    return [cell.strip() for cell in line.split("│")[2:-1]]
+
+
+def index_of(axis: str, unit: str = "accuracy") -> tuple[int, AxisRow]:
+    return next((i, row) for i, row in enumerate(PASSED.axes) if row.axis == axis and row.unit == unit)
+
+
+def test_the_table_shows_each_seed_the_median_and_the_range() -> None:
+    index, row = index_of("forgetting")
+    results = {f"seed {seed}": with_row(index, edited=value) for seed, value in enumerate((0.04, 0.02, 0.09))}
+    table = spread(results)
+    assert cells(table, f"{row.row} (full)") == ["0.040", "0.020", "0.090", "0.040", "0.020 to 0.090"]
+    assert cells(table, "verdict")[:3] == ["PASS"] * 3
+    assert cells(table, "parameters changed, share")[0] == f"{PASSED.permanence[0].changed_share:.3%}"
+
+
+def test_retention_is_shown_as_the_difference_from_the_base() -> None:
+    (index, row), (prose_index, prose) = index_of("retention"), index_of("retention", "perplexity")
+    table = spread({"a": with_row(index, difference_nf4=-0.011), "b": with_row(prose_index, difference=0.0123)})
+    assert cells(table, f"{row.row} (NF4), difference")[0] == "-0.011"
+    assert cells(table, f"{prose.row} (full), difference, %")[1] == "+1.2%"
+
+
+def test_the_gap_and_cad_with_their_controls_are_there() -> None:
+    table = spread({"a": PASSED, "b": PASSED})
+    _, gap = index_of("ptq_gap")
+    assert cells(table, f"PTQ gap: {gap.row}, difference")[0] == f"{gap.difference_nf4.value:+.3f}"
+    assert PASSED.erasure is not None
+    edited = next(row for row in PASSED.erasure.rows if row.role == "edited" and row.from_layer is None)
+    assert cells(table, "CAD (full)")[0] == f"{edited.cad.value:.3f}"
+    assert "control, " in table
+
+
+def test_what_one_result_lacks_is_left_out() -> None:
+    assert "CAD" in spread({"a": PASSED, "b": PASSED})
+    assert "CAD" not in spread({"a": PASSED, "b": PASSED.model_copy(update={"erasure": None})})

@@ -14,13 +14,14 @@ from mansu.demo.spread import spread
 from mansu.progress import Steps
 from mansu.unlearn import unlearn
 from verify.artefact import load_private, write_key_pair
+from verify.contract.result import Result
 
 
 def run_demo(out: Path, config: Config, *, compare: bool, seeds: int, steps: Steps) -> int:
-    """Run the demo in `out` and return the verifier's exit code.
+    """Run the demo in `out` and return the verifier's exit code, of several the largest.
 
     `base/` and `keys/` are kept from an earlier run; `certified/` is made anew. With more `seeds` than one the request
-    is repeated with the seeds that follow, under `seeds/`, and the spread is printed.
+    is repeated with the seeds that follow, under `seeds/`; each certificate is verified, and the spread is printed.
     """
     out.mkdir(parents=True, exist_ok=True)
     base, keys, certified = out / "base", out / "keys", out / "certified"
@@ -31,22 +32,23 @@ def run_demo(out: Path, config: Config, *, compare: bool, seeds: int, steps: Ste
     forget, retain = write_sets(out / "sets")
     if not (keys / "private.pem").exists():
         write_key_pair(keys)
-    shutil.rmtree(certified, ignore_errors=True)
-    outcome = unlearn(base, forget, retain, load_private(keys / "private.pem"), certified, config, steps=steps)
-    steps.say(outcome.summary())
-    code = _verify(certified, keys / "public.pem")
-    if seeds > 1:
-        certificates = {f"seed {config.seed}": certified}
-        for seed in range(config.seed + 1, config.seed + seeds):
-            folder = out / "seeds" / str(seed)
-            shutil.rmtree(folder, ignore_errors=True)
-            other = config.model_copy(update={"seed": seed})
-            unlearn(base, forget, retain, load_private(keys / "private.pem"), folder, other, steps=steps)
-            certificates[f"seed {seed}"] = folder
-        print(spread(certificates))
+    folders = {config.seed: certified}
+    folders |= {seed: out / "seeds" / str(seed) for seed in range(config.seed + 1, config.seed + seeds)}
+    codes, results = [], {}
+    for seed, folder in folders.items():
+        shutil.rmtree(folder, ignore_errors=True)
+        settings = config.model_copy(update={"seed": seed})
+        outcome = unlearn(base, forget, retain, load_private(keys / "private.pem"), folder, settings, steps=steps)
+        steps.say(outcome.summary())
+        codes.append(_verify(folder, keys / "public.pem"))
+        result = folder / "report" / "result.json"
+        if result.exists():
+            results[f"seed {seed}"] = Result.model_validate_json(result.read_bytes())
+    if len(results) > 1:
+        print(spread(results))
     if compare:
         print(compare_methods(base, forget, retain, certified, config, steps=steps))
-    return code
+    return max(codes)
 
 
 def _verify(certified: Path, key: Path) -> int:
@@ -55,7 +57,7 @@ def _verify(certified: Path, key: Path) -> int:
     report.parent.mkdir(exist_ok=True)
     command = [
         *(str(certified / "model" / "model.safetensors"), "--manifest", str(certified / "m.json")),
-        *("--key", str(key), "--report", f"html={report}"),
+        *("--key", str(key), "--report", f"html={report}", "--report", f"json={report.with_name('result.json')}"),
     ]
     code = subprocess.run([sys.executable, "-m", "verify.cli", *command], check=False).returncode  # noqa: S603
     print(f"repeat: {shlex.join(['mansu-verify', *command])}\nreport: {report}", flush=True)

@@ -1,42 +1,71 @@
-"""The spread over seeds: what several certificates of the same request claim, side by side."""
+"""The spread over seeds: what the verifier found of several certificates of the same request, side by side."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from statistics import median
 
 from rich.console import Console
 from rich.table import Table
 
-from verify.artefact import read_regular, read_unverified
-from verify.contract.manifest import Predicate
+from verify.contract.result import AxisRow, CadRow, Result
+
+_PRECISIONS = ("full", "NF4")
 
 
-def spread(certificates: Mapping[str, Path]) -> str:
-    """Return a table of each certificate's numbers (name → folder), with their median and range, as text.
+def spread(results: Mapping[str, Result]) -> str:
+    """Return a table of each result's numbers (name → result), with their median and range, as text.
 
-    The numbers are the manifests' claims: measured on held-out probes by the verifier's code, on the sealed files.
+    Retention is shown as the difference from the base, for each seed holds out other probes. Numbers that not every
+    result has are left out.
     """
-    predicates = [read_unverified(read_regular("m.json", root=folder)).predicate for folder in certificates.values()]
-    table = Table(title=f"{len(predicates)} seeds, on held-out probes")
-    for column in ("", *certificates, "median", "range"):
+    table = Table(title=f"{len(results)} seeds, as verified, on held-out probes")
+    for column in ("", *results, "median", "range"):
         table.add_column(column, justify="left" if not column else "right")
-    for name, values in _rows(predicates).items():
-        form = ".3%" if name == "parameters changed" else ".3f"
+    table.add_row("verdict", *(result.verdict for result in results.values()), "", "")
+    for name, values in _rows(results).items():
+        form = {"%": "+.1%", "share": ".3%"}.get(name.rpartition(", ")[2], "+.3f" if "difference" in name else ".3f")
         cells = [f"{value:{form}}" for value in values]
         table.add_row(name, *cells, f"{median(values):{form}}", f"{min(values):{form}} to {max(values):{form}}")
-    console = Console(width=60 + 14 * len(predicates), stderr=True)
+    console = Console(width=60 + 14 * len(results), stderr=True)
     with console.capture() as captured:
         console.print(table)
     return captured.get()
 
 
-def _rows(predicates: Sequence[Predicate]) -> dict[str, list[float]]:
-    """Return the numbers that every certificate has, by name, in the order of the first."""
+def _rows(results: Mapping[str, Result]) -> dict[str, list[float]]:
+    """Return the numbers that every result has, by name, in the order of the first."""
     rows: dict[str, list[float]] = defaultdict(list)
-    for predicate in predicates:
-        for claim in predicate.claims:
-            name = "PTQ gap: " + claim.row if claim.axis == "ptq_gap" else f"{claim.row} ({claim.precision})"
-            rows[name].append(claim.estimate.value)
-        rows["parameters changed"].append(predicate.mask.masked / predicate.mask.parameters)
-    return {name: values for name, values in rows.items() if len(values) == len(predicates)}
+    for result in results.values():
+        for name, value in _numbers(result):
+            rows[name].append(value)
+    return {name: values for name, values in rows.items() if len(values) == len(results)}
+
+
+def _numbers(result: Result) -> Iterator[tuple[str, float]]:
+    for row in result.axes:
+        yield from _axis(row)
+    if result.erasure is not None:
+        for cad in result.erasure.rows:
+            if cad.role != "retain control":
+                yield _cad_name(cad), cad.cad.value
+    if result.permanence:
+        yield "parameters changed, share", result.permanence[0].changed_share
+
+
+def _axis(row: AxisRow) -> Iterator[tuple[str, float]]:
+    if row.axis == "ptq_gap":
+        yield f"PTQ gap: {row.row}, difference", row.difference_nf4.value
+    elif row.axis == "forgetting":
+        for precision, estimate in zip(_PRECISIONS, (row.edited, row.edited_nf4), strict=True):
+            yield f"{row.row} ({precision})", estimate.value
+    else:
+        unit = "difference" if row.unit == "accuracy" else "difference, %"
+        for precision, estimate in zip(_PRECISIONS, (row.difference, row.difference_nf4), strict=True):
+            yield f"{row.row} ({precision}), {unit}", estimate.value
+
+
+def _cad_name(row: CadRow) -> str:
+    """Name a row of CAD; the first late layer may differ from model to model, so it is not in the name."""
+    what = {"edited": "CAD", "control": f"control, {row.label}", "retain": "retain CAD"}.get(row.role, row.role)
+    late = "" if row.from_layer is None else ", late layers of the base"
+    return f"{what} ({'NF4' if row.precision == 'nf4' else 'full'}{late})"
