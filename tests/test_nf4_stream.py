@@ -1,5 +1,7 @@
 """The streamed rows are those of the tensor in memory, whatever the pieces, types, casts and block sizes."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verify.nf4 import quantize, survival
+from verify.nf4.codebook import THRESHOLDS_F32
 from verify.nf4.dynamic import deployed_bounds
 from verify.nf4.stream import (
     FINE,
@@ -83,6 +86,58 @@ def test_agrees_with_the_tensor_in_memory(
             assert tally.violations[row].index == int(found.violations(row)[0])
         else:
             assert not found.violations(row).numel()
+
+
+@given(seed=st.integers(0, 10**6), kind=st.sampled_from(list(DTYPES)), scale=st.sampled_from([1.0, 1e-3, 3e-5]))
+@settings(max_examples=40, deadline=None)
+def test_geometries_asked_together_are_those_asked_alone(seed: int, kind: str, scale: float) -> None:
+    base, edited, indices = edited_pair(seed, DTYPES[kind], 6000, 0.3)
+    base, edited = ((value.float() * scale).to(value.dtype) for value in (base, edited))
+    indices = indices[base[indices] != edited[indices]]
+    every = [Geometry(size, double, cast) for size in (64, 128) for cast in CASTS for double in (False, True)]
+    together = streamed(base, edited, indices, kind, 1, *every)
+    for geometry in every:
+        alone = streamed(base, edited, indices, kind, 1, geometry)[geometry]
+        for one, other in zip(dataclasses.astuple(alone), dataclasses.astuple(together[geometry]), strict=True):
+            assert np.array_equal(one, other) if isinstance(one, np.ndarray) else one == other
+
+
+def division_matters(rng: np.random.Generator) -> tuple[np.float32, np.float32]:
+    """Return a value and a scale whose quotient, rounded, lies on another side of a threshold than their product."""
+    while True:
+        scales = rng.uniform(0.5, 2, 10_000).astype(np.float32)
+        values = THRESHOLDS_F32[rng.integers(0, 15, scales.size)] * scales
+        divided, multiplied = values / scales, values * (np.float32(1) / scales)
+        differ = np.flatnonzero(np.searchsorted(THRESHOLDS_F32, divided) != np.searchsorted(THRESHOLDS_F32, multiplied))
+        if differ.size:
+            return values[differ[0]], scales[differ[0]]
+
+
+@pytest.mark.parametrize("before", [0, 64])
+def test_the_first_value_of_a_short_block_is_divided_and_one_of_a_whole_block_multiplied(before: int) -> None:
+    value, scale = division_matters(np.random.default_rng(before))
+    for short in (False, True):
+        base = torch.zeros(before + (3 if short else 64), dtype=torch.float32)
+        base[:before] = 1.0
+        base[before], base[before + 1] = float(value), float(scale)
+        edited = base.clone()
+        edited[before] = -0.5 * float(scale)
+        tally = streamed(base, edited, torch.tensor([before]), "F32", 1, Geometry(64))[Geometry(64)]
+        assert tally.codes_before.argmax() == quantize(base).codes.reshape(-1)[before]
+
+
+def test_an_unmasked_first_value_of_a_short_block_is_divided() -> None:
+    """Its scale rises by an edit beside it: by division its code changes, by multiplication it would not, or so."""
+    rng, outcomes = np.random.default_rng(3), set()
+    while len(outcomes) < 2:
+        value, scale = division_matters(rng)
+        base = torch.tensor([float(value), float(scale), 0.1], dtype=torch.float32)
+        edited = base.clone()
+        edited[1] = float(np.nextafter(scale, np.float32(4) if rng.random() < 0.5 else np.float32(0)))
+        tally = streamed(base, edited, torch.tensor([1]), "F32", 1, Geometry(64))[Geometry(64)]
+        changed = quantize(base).codes.reshape(-1)[0] != quantize(edited).codes.reshape(-1)[0]
+        assert tally.collateral == int(changed)
+        outcomes.add(tally.collateral)
 
 
 @given(seed=st.integers(0, 10**6), block_size=st.sampled_from([64, 128]))

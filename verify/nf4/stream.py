@@ -6,7 +6,7 @@ scales depend on all scales of the tensor, needs those of the untouched blocks t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
@@ -192,22 +192,23 @@ class TensorStream:
         for block_size in dict.fromkeys(size for size, _ in self._drifted):
             block = self._indices // block_size
             divides = self._indices >= self._count // block_size * block_size
-            known: list[tuple[_Absmax, Scales]] = []  # a cast that changes no scale shares the work
+            known: list[_Known] = []  # a cast that changes no scale shares the work
             for cast in (cast for size, cast in self._drifted if size == block_size):
                 absmax = self._absmax(block_size, cast)
                 if absmax.overflows():  # nothing below is defined for infinite scales
                     tally = _overflowed(self._indices.size)
                     found |= {Geometry(block_size, double, cast): tally for double in (False, True)}
                     continue
-                scales = next((scales for other, scales in known if other.same(absmax)), None)
-                if scales is None:
+                like = next((other for other in known if other.absmax.same(absmax)), None)
+                if like is None:
                     scales = _gathered(absmax, block, divides, double=any(g.double_quant for g in self._geometries))
-                    known.append((absmax, scales))
-                base, edited = values[cast]
-                judged = judge(base, edited, scales, margin=margin)
-                judged.rows[self._kept(scales, block, block_size, cast)] |= SCALE
+                    known.append(_Known(absmax, scales, values[cast], judge(*values[cast], scales, margin=margin)))
+                    scales, judged = known[-1].scales, known[-1].judged
+                else:
+                    scales, judged = like.scales, like.judged_for(values[cast], margin=margin)
+                rows = judged.rows | SCALE * self._kept(scales, block, block_size, cast).view(np.uint8)
                 collateral = self._collateral[block_size, cast]
-                plain, double = _tallies(self._indices, judged, collateral)
+                plain, double = _tallies(self._indices, replace(judged, rows=rows), collateral)
                 found |= {Geometry(block_size, False, cast): plain, Geometry(block_size, True, cast): double}
         return {geometry: found[geometry] for geometry in self._geometries}
 
@@ -245,6 +246,25 @@ class _Absmax(NamedTuple):
     def overflows(self) -> bool:
         """Tell whether a cast made a scale infinite."""
         return not (np.isfinite(self.before).all() and np.isfinite(self.after).all())
+
+
+class _Known(NamedTuple):
+    """What was judged at some scales: the values, float32 before and after the edit, and what the rows say of them."""
+
+    absmax: _Absmax
+    scales: Scales
+    values: tuple[Float32s, Float32s]
+    judged: Judged
+
+    def judged_for(self, values: tuple[Float32s, Float32s], *, margin: float) -> Judged:
+        """Return what the rows say of the values of another cast: only those that it changed are judged again."""
+        pairs = zip(self.values, values, strict=True)
+        differ = np.logical_or.reduce([old.view(np.uint32) != new.view(np.uint32) for old, new in pairs])
+        again = np.flatnonzero(differ)
+        if not again.size:
+            return self.judged
+        base, edited = (value[again] for value in values)
+        return self.judged.replaced(again, judge(base, edited, self.scales.at(again), margin=margin))
 
 
 def _gathered(absmax: _Absmax, block: NDArray[np.int64], divides: NDArray[np.bool_], *, double: bool) -> Scales:

@@ -60,6 +60,10 @@ class Scales:
         """Return the scales of a deployment without double quantization."""
         return cls(before, after, before, after, before, after, divides)
 
+    def at(self, places: NDArray[np.int64]) -> "Scales":
+        """Return the scales of some of the values, by their positions."""
+        return Scales(*(getattr(self, name)[places] for name in self.__slots__))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Judged:
@@ -74,6 +78,13 @@ class Judged:
     codes_after: NDArray[np.uint8]
     half_bins: Float64s
     distance: Float64s
+
+    def replaced(self, places: NDArray[np.int64], others: "Judged") -> "Judged":
+        """Return a copy with other answers at some positions."""
+        columns = [getattr(self, name).copy() for name in self.__slots__]
+        for column, name in zip(columns, self.__slots__, strict=True):
+            column[places] = getattr(others, name)
+        return Judged(*columns)
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
