@@ -31,7 +31,8 @@ def test_nearest_valid_values_satisfy_the_five_rows() -> None:
         assert found.collateral == 0
     old, new = (weight.reshape(-1).view(torch.uint16).numpy() for weight in (base, edited))
     stream = TensorStream("BF16", old.size, changed.numpy(), old[changed.numpy()], ALL)
-    stream.feed(0, new, old)
+    stream.feed(0, new)
+    stream.feed_base(0, old)
     for tally in stream.finish(margin=2.0**-7).values():
         assert tally.satisfied == dict.fromkeys(ROW_IDS, changed.numel())
         assert not tally.overflow

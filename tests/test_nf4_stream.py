@@ -49,9 +49,10 @@ def streamed(
     old, new = bits_of(base), bits_of(edited)
     stream = TensorStream(kind, old.size, indices.numpy(), old[indices.numpy()], wanted)
     step = pieces * LARGEST_BLOCK
-    peaks = [
-        stream.feed(start, new[start : start + step], old[start : start + step]) for start in range(0, old.size, step)
-    ]
+    peaks = []
+    for start in range(0, old.size, step):
+        peaks.append(stream.feed(start, new[start : start + step]))
+        stream.feed_base(start, old[start : start + step])
     assert max(peaks) == largest_magnitude(new)
     return stream.finish(margin=MARGIN)
 

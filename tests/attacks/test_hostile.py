@@ -212,7 +212,8 @@ def test_what_a_cast_makes_infinite_is_no_index(double: bool) -> None:
     bits[indices], base[indices] = 0x4974, 0x4A00  # 1e6 and 2e6
     geometry = Geometry(64, double, "fp16")
     stream = TensorStream("BF16", bits.size, indices, base[indices], [geometry])
-    stream.feed(0, bits, base)
+    stream.feed(0, bits)
+    stream.feed_base(0, base)
     tally = stream.finish(margin=c.MARGIN)[geometry]
     assert tally.overflow
     assert set(tally.satisfied.values()) == {0}

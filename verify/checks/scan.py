@@ -1,4 +1,4 @@
-"""One pass over the weight files: the same buffer is hashed, hashed again as the base, and examined, then forgotten.
+"""One pass over the weight files: a buffer is hashed and examined, and hashed again as the base, then forgotten.
 
 Memory does not grow with the model: a few buffers are in flight while two threads hash and a third examines. The base
 is the file with the ledger's values put back, so its digest is the vendor's if nothing else was changed.
@@ -97,8 +97,8 @@ class _Workers:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self.edited, self.base, self.examine = (self._stack.enter_context(ThreadPoolExecutor(1)) for _ in range(3))
-        self._free = [bytearray(PIECE) for _ in range(2 * _IN_FLIGHT + 2)]
-        self._pending: deque[tuple[list[Future[Any]], list[bytearray]]] = deque()
+        self._free: list[bytearray] = []
+        self._pending: deque[tuple[list[Future[Any]], bytearray | None]] = deque()
 
     def __enter__(self) -> Self:
         return self
@@ -107,11 +107,11 @@ class _Workers:
         self._stack.close()
 
     def buffer(self) -> bytearray:
-        return self._free.pop()
+        return self._free.pop() if self._free else bytearray(PIECE)
 
-    def submit(self, tasks: list[Future[Any]], buffers: list[bytearray]) -> None:
-        """Hand in the tasks that use these buffers, and wait for the oldest when enough are in flight."""
-        self._pending.append((tasks, buffers))
+    def submit(self, tasks: list[Future[Any]], buffer: bytearray | None) -> None:
+        """Hand in the tasks that use a buffer, and wait for the oldest when enough are in flight."""
+        self._pending.append((tasks, buffer))
         while len(self._pending) > _IN_FLIGHT:
             self._finish_oldest()
 
@@ -120,10 +120,11 @@ class _Workers:
             self._finish_oldest()
 
     def _finish_oldest(self) -> None:
-        tasks, buffers = self._pending.popleft()
+        tasks, buffer = self._pending.popleft()
         for task in tasks:
             task.result()
-        self._free += buffers
+        if buffer is not None:
+            self._free.append(buffer)
 
 
 class _Digests:
@@ -134,15 +135,27 @@ class _Digests:
         self._edited = hashlib.sha256()
         self._base: Future[Any] | None = None
 
-    def update(self, edited: memoryview, base: memoryview | None) -> list[Future[Any]]:
-        """Take the next bytes of the file, and those of the base where they differ."""
-        if base is not None and self._base is None:
+    def fork(self) -> None:
+        """From here on the base has other bytes."""
+        if self._base is None:
             self._base = self._workers.edited.submit(self._edited.copy)
-        tasks = [self._workers.edited.submit(self._edited.update, edited)]
-        if self._base is not None:
-            fork, content = self._base, edited if base is None else base
-            tasks.append(self._workers.base.submit(lambda: fork.result().update(content)))
-        return tasks
+
+    def edited(self, content: memoryview) -> Future[Any]:
+        """Take the file's next bytes."""
+        return self._workers.edited.submit(self._edited.update, content)
+
+    def base(self, content: memoryview, restored: Future[Any] | None) -> list[Future[Any]]:
+        """Take the base's next bytes once they are restored; nothing to do while file and base are one."""
+        if self._base is None:
+            return []
+        fork = self._base
+
+        def update() -> None:
+            if restored is not None:
+                restored.result()
+            fork.result().update(content)
+
+        return [self._workers.base.submit(update)]
 
     def hexdigests(self) -> tuple[str, str]:
         """Return both digests; all tasks must have ended."""
@@ -161,7 +174,7 @@ def _scan_file(
 ) -> None:
     digests = _Digests(workers)
     views = sorted(layout.tensors.items(), key=lambda item: item[1].start)
-    workers.submit(digests.update(memoryview(layout.head), None), [])
+    workers.submit([digests.edited(memoryview(layout.head))], None)
     progress(len(layout.head))
     for name, view in views:
         if view.count:
@@ -191,26 +204,31 @@ def _scan_tensor(
         buffer = workers.buffer()
         part = memoryview(buffer)[: stop - start]
         file.read_into(part, start)
-        buffers = [buffer]
-        edited = base = np.frombuffer(part, dtype=f"<u{size}")
+        values = np.frombuffer(part, dtype=f"<u{size}")
         first = (start - view.start) // size
-        inside = _inside(changes, first, first + edited.size)
+        tasks = [] if own is None else [workers.examine.submit(own.update, part)]
+        inside = _inside(changes, first, first + values.size)
+        restored: Future[Any] | None = None
+        if inside.start < inside.stop:
+            digests.fork()
+        tasks += [digests.edited(part), workers.examine.submit(examiner.take, first, values)]
         if changes is not None and inside.start < inside.stop:
-            buffers.append(workers.buffer())
-            base_part = memoryview(buffers[1])[: stop - start]
-            base_part[:] = part
-            base = np.frombuffer(base_part, dtype=f"<u{size}")
-            base[changes.indices[inside] - first] = changes.base[inside]
-        tasks = digests.update(part, base.data.cast("B") if base is not edited else None)
-        if own is not None:
-            tasks.append(workers.examine.submit(own.update, part))
-        tasks.append(workers.examine.submit(examiner.take, first, edited, base))
-        workers.submit(tasks, buffers)
+            places, old = changes.indices[inside] - first, changes.base[inside]
+            restored = workers.examine.submit(_restore, tasks[-2], values, places, old)
+            tasks += [restored, workers.examine.submit(examiner.take_base, first, values)]
+        tasks += digests.base(part, restored)
+        workers.submit(tasks, buffer)
         progress(stop - start)
-    workers.submit([workers.examine.submit(examiner.finish)], [])
+    workers.submit([workers.examine.submit(examiner.finish)], None)
     if own is not None:
         workers.drain()
         found.tensor_sha256[name] = own.hexdigest()
+
+
+def _restore(hashed: Future[Any], values: Bits, places: NDArray[np.int64], old: Bits) -> None:
+    """Put the base values into the buffer, once its edited values are hashed and, before in this thread, examined."""
+    hashed.result()
+    values[places] = old
 
 
 def _pieces(view: TensorView) -> Iterator[tuple[int, int]]:
@@ -250,9 +268,9 @@ class _Examiner:
     def __init__(self, name: str, view: TensorView, changes: Changes | None, found: Scan) -> None:
         self._name, self._view, self._changes, self._found = name, view, changes, found
 
-    def take(self, first: int, edited: Bits, base: Bits) -> None:
+    def take(self, first: int, edited: Bits) -> None:
         """Take the values from flat index `first` on."""
-        largest = self._look_at(first, edited, base)
+        largest = self._look_at(first, edited)
         self._found.largest[self._name] = max(largest, self._found.largest.get(self._name, 0))
         if self._view.dtype in _FLOATS and self._name not in self._found.not_finite:
             at = first_not_finite(edited, self._view.dtype, largest)
@@ -266,9 +284,12 @@ class _Examiner:
             if equal:
                 self._found.equal[self._name] = self._found.equal.get(self._name, 0) + equal
 
-    def _look_at(self, first: int, edited: Bits, base: Bits) -> int:
+    def take_base(self, first: int, base: Bits) -> None:
+        """Take the same values again, as they are in the base; only where some are masked."""
+
+    def _look_at(self, first: int, edited: Bits) -> int:
         """Return the largest magnitude of the edited values, as bits."""
-        del first, base
+        del first
         return largest_magnitude(edited)
 
     def finish(self) -> None:
@@ -294,8 +315,11 @@ class _NF4Examiner(_Examiner):
     def _start(self, changes: Changes) -> None:
         self._stream = TensorStream(self._view.dtype, self._view.count, changes.indices, changes.base, self._geometries)
 
-    def _look_at(self, first: int, edited: Bits, base: Bits) -> int:
-        return self._stream.feed(first, edited, base)
+    def take_base(self, first: int, base: Bits) -> None:
+        self._stream.feed_base(first, base)
+
+    def _look_at(self, first: int, edited: Bits) -> int:
+        return self._stream.feed(first, edited)
 
     def finish(self) -> None:
         if self._name not in self._found.not_finite:
@@ -306,24 +330,29 @@ class _TransposedExaminer(_NF4Examiner):
     """Keeps the whole tensor, stored as [in, out], and cuts its transpose into blocks."""
 
     def _start(self, changes: Changes) -> None:
-        self._masked = changes.indices
-        self._edited, self._base = (np.empty(self._view.count, changes.base.dtype) for _ in range(2))
+        self._indices, self._old = changes.indices, changes.base
+        self._edited = np.empty(self._view.count, changes.base.dtype)
 
-    def _look_at(self, first: int, edited: Bits, base: Bits) -> int:
+    def take_base(self, first: int, base: Bits) -> None:
+        """Nothing to do: the base is restored as a whole."""
+
+    def _look_at(self, first: int, edited: Bits) -> int:
         self._edited[first : first + edited.size] = edited
-        self._base[first : first + base.size] = base
         return largest_magnitude(edited)
 
     def finish(self) -> None:
         if self._name in self._found.not_finite:
             return
         rows, columns = self._view.shape
+        base = self._edited.copy()
+        base[self._indices] = self._old
         edited, base = (
-            np.ascontiguousarray(bits.reshape(rows, columns).T).reshape(-1) for bits in (self._edited, self._base)
+            np.ascontiguousarray(bits.reshape(rows, columns).T).reshape(-1) for bits in (self._edited, base)
         )
-        turned = np.sort(self._masked % columns * rows + self._masked // columns)
+        turned = np.sort(self._indices % columns * rows + self._indices // columns)
         self._stream = TensorStream(self._view.dtype, edited.size, turned, base[turned], self._geometries)
         for start in range(0, edited.size, 1024 * LARGEST_BLOCK):
             part = slice(start, start + 1024 * LARGEST_BLOCK)
-            self._stream.feed(start, edited[part], base[part])
+            self._stream.feed(start, edited[part])
+            self._stream.feed_base(start, base[part])
         super().finish()

@@ -146,25 +146,37 @@ class TensorStream:
         self._drifted: dict[tuple[int, Cast], list[int]] = {(g.block_size, g.cast): [] for g in self._geometries}
         self._collateral = dict.fromkeys(self._drifted, 0)
 
-    def feed(self, start: int, edited: Bits, base: Bits) -> int:
-        """Take the values from flat index `start` on, edited and of the base; return the largest edited magnitude."""
-        unit = self._unit
-        first, last = start // unit, start // unit + -(-edited.size // unit)
-        magnitude = edited.dtype.type(_magnitude(edited))
-        _maxima(edited, magnitude, unit, self._after[first:last])
-        self._before[first:last] = self._after[first:last]
-        low, high = np.searchsorted(self._indices, (start, start + edited.size))
-        if low < high:
-            inside = self._indices[low:high] - start
-            self._edited[low:high] = edited[inside]
-            units = inside // unit
-            touched = units[np.flatnonzero(np.diff(units, prepend=-1))]
-            _maxima_at(base, magnitude, unit, touched, self._before[first:last])
-            rescaled = touched[self._before[first:last][touched] != self._after[first:last][touched]]
-            if rescaled.size:
-                self._rescaled = True
-                self._find_collateral(start, edited, base, inside, rescaled)
-        return int(self._after[first:last].max(initial=0))
+    def feed(self, start: int, edited: Bits) -> int:
+        """Take the edited values from flat index `start` on; return their largest magnitude."""
+        units = self._units(start, edited)
+        _maxima(edited, edited.dtype.type(_magnitude(edited)), self._unit, self._after[units])
+        self._before[units] = self._after[units]
+        masked = self._masked(start, edited)
+        self._edited[masked] = edited[self._indices[masked] - start]
+        return int(self._after[units].max(initial=0))
+
+    def feed_base(self, start: int, base: Bits) -> None:
+        """Take the same values as they are in the base, after `feed`; only where some are masked is there a need."""
+        masked = self._masked(start, base)
+        inside = self._indices[masked] - start
+        before, after = (maxima[self._units(start, base)] for maxima in (self._before, self._after))
+        units = inside // self._unit
+        touched = units[np.flatnonzero(np.diff(units, prepend=-1))]
+        _maxima_at(base, base.dtype.type(_magnitude(base)), self._unit, touched, before)
+        rescaled = touched[before[touched] != after[touched]]
+        if rescaled.size:
+            self._rescaled = True
+            edited = base.copy()
+            edited[inside] = self._edited[masked]
+            self._find_collateral(start, edited, base, inside, rescaled)
+
+    def _units(self, start: int, values: Bits) -> slice:
+        first = start // self._unit
+        return slice(first, first + -(-values.size // self._unit))
+
+    def _masked(self, start: int, values: Bits) -> slice:
+        low, high = np.searchsorted(self._indices, (start, start + values.size))
+        return slice(int(low), int(high))
 
     def _find_collateral(
         self, start: int, edited: Bits, base: Bits, inside: NDArray[np.int64], rescaled: NDArray[np.int64]
