@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -101,17 +102,21 @@ def prepare(subject: Subject, batch: Batch) -> Prompts:
     if batch.prefix:
         cache = DynamicCache(config=config)
         prefix = batch.clean[:, : batch.prefix]
-        subject.model(input_ids=prefix, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        subject.model(input_ids=prefix, **_cached(subject, cache), logits_to_keep=1)
     return Prompts(batch, embed(batch.clean[:, batch.prefix :]), embed(batch.corrupt[:, batch.prefix :]), cache)
+
+
+def _cached(subject: Subject, cache: DynamicCache | None) -> dict[str, Any]:
+    """Return the cache as the model's arguments: newer releases of transformers renamed the first."""
+    name = "cache" if "cache" in signature(subject.model.forward).parameters else "past_key_values"
+    return {name: cache, "use_cache": cache is not None}
 
 
 def run(subject: Subject, prompts: Prompts, embeddings: Tensor) -> Tensor:
     """Return the metric of each prompt, float32 [B], with `embeddings` [B, T, width] at the active positions."""
     # A run appends to the cache it is given; each one starts from the prefix alone.
     cache = copy.deepcopy(prompts.cache)
-    output = subject.model(
-        inputs_embeds=embeddings, past_key_values=cache, use_cache=cache is not None, logits_to_keep=1
-    )
+    output = subject.model(inputs_embeds=embeddings, **_cached(subject, cache), logits_to_keep=1)
     return prompts.batch.metric(output.logits[:, -1])
 
 
