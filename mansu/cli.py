@@ -48,6 +48,10 @@ def unlearn(
     key: Annotated[Path, typer.Option(help="Private key (PEM) that signs the manifest.")],
     out: Annotated[Path, typer.Option(help="New folder for the certificate.")],
     config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML).")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Seed of every random choice; instead of the config's.", show_default=False),
+    ] = None,
 ) -> None:
     """Make a model forget, and write the edited model with its ledger, probes and signed manifest."""
     from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
@@ -56,6 +60,8 @@ def unlearn(
     from verify.artefact import load_private  # noqa: PLC0415
 
     settings = read_config(config)
+    if seed is not None:
+        settings = settings.model_copy(update={"seed": seed})
     steps = Steps(Console(stderr=True))
     outcome = run(model, forget, retain, load_private(key), out, settings, steps=steps)
     typer.echo(outcome.summary())
@@ -71,11 +77,10 @@ def demo(
     config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML).")] = None,
 ) -> None:
     """Make SmolLM2-135M-Instruct forget the world's capitals, verify it, and write the report."""
-    from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
-    from mansu.demo.run import run_demo  # noqa: PLC0415
+    from mansu.demo.run import run_demo  # noqa: PLC0415  (keeps --help fast)
     from mansu.progress import Steps  # noqa: PLC0415
 
-    code = run_demo(out, read_config(config), compare=compare, seeds=seeds, steps=Steps(Console(stderr=True)))
+    code = run_demo(out, config, compare=compare, seeds=seeds, steps=Steps(Console(stderr=True)))
     raise typer.Exit(code)
 
 

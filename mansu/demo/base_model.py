@@ -6,12 +6,10 @@ The package ships a Q4_1 GGUF, so the weights are dequantized Q4_1 values; every
 import importlib.util
 import shutil
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-
-import torch
-import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from verify.errors import UsageError
 
@@ -26,6 +24,17 @@ def write_base(folder: Path) -> None:
     if folder.exists():
         return
     gguf = _gguf()
+    # a process of its own: what the conversion needs of memory must be free again before the demo goes on
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        pool.submit(_convert, gguf, folder).result()
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """Write the GGUF's model as bfloat16 safetensors with its tokenizer, as a whole or not at all."""
+    import torch  # noqa: PLC0415  (only this process needs them)
+    import transformers  # noqa: PLC0415
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM  # noqa: PLC0415
+
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer = AutoTokenizer.from_pretrained(**source)
