@@ -26,7 +26,7 @@ from verify.checks.architecture import Architecture, architecture
 from verify.checks.permanence import geometry_of
 from verify.contract import manifest as m
 from verify.contract.schema import FileDigest
-from verify.nf4.stream import Geometry
+from verify.nf4.rows import Geometry
 
 HIDDEN, INNER, VOCABULARY = 2048, 8192, 32000
 PER_LAYER = 4 * HIDDEN * HIDDEN + 3 * HIDDEN * INNER + 2 * HIDDEN

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from verify.nf4 import LEVELS, quantize
 from verify.nf4.dynamic import deployed_bounds
-from verify.nf4.stream import Geometry
-from verify.nf4.survival import CROSSING, FLOOR, MARGIN, REALISED, REALISED_DOUBLE, Scales, judge
+from verify.nf4.rows import CROSSING, FLOOR, MARGIN, REALISED, REALISED_DOUBLE, Geometry
+from verify.nf4.survival import Scales, judge
 
 CASTS = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -15,7 +15,7 @@ from mansu.lattice import Lattice, lattice, snap
 from mansu.mask import Mask
 from mansu.objective import Objective
 from mansu.retain import NullSpace, gradients
-from verify.nf4.stream import Geometry
+from verify.nf4.rows import Geometry
 
 
 @dataclass(frozen=True, slots=True)

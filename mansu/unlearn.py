@@ -40,7 +40,7 @@ from verify.checks.permanence import geometry_of
 from verify.circuits import FaithfulCircuit, attribute, describe, smallest_faithful
 from verify.contract.manifest import CircuitClaim
 from verify.errors import UsageError
-from verify.nf4.stream import Geometry
+from verify.nf4.rows import Geometry
 
 METHOD = "circuit-restricted masked training with progressive snapping to NF4 levels"
 _SALIENCY_BATCH = 30

@@ -8,7 +8,7 @@ from verify.check import check
 from verify.checks import permanence
 from verify.contract.policy import Policy
 from verify.contract.result import Permanence, Result
-from verify.nf4.stream import FINE, UPDATE_BINS
+from verify.nf4.rows import FINE, UPDATE_BINS
 
 
 def run(made: c.Certificate, policy: Policy) -> Result:

@@ -20,8 +20,7 @@ from verify.checks import scan as s
 from verify.checks.scan import Plan, Scan, scan
 from verify.errors import ArtefactError
 from verify.nf4 import survival
-from verify.nf4.stream import Geometry
-from verify.nf4.survival import ROW_IDS
+from verify.nf4.rows import ROW_IDS, Geometry
 
 GEOMETRY = Geometry(64)
 MARGIN = 2.0**-7

@@ -4,8 +4,8 @@ import torch
 
 from mansu.lattice import absmax_holders, lattice, snap
 from verify.nf4 import quantize, survival
-from verify.nf4.stream import Geometry, TensorStream
-from verify.nf4.survival import ROW_IDS
+from verify.nf4.rows import ROW_IDS, Geometry
+from verify.nf4.stream import TensorStream
 
 ALL = tuple(Geometry(size, double, cast) for size in (64, 128) for cast in ("none", "fp16") for double in (False, True))
 

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from verify.contract.theorems import STATEMENTS, Theorem
 from verify.nf4 import LEVELS, THRESHOLDS, quantize
 from verify.nf4.proofs import PROVERS, Codebook, drift, float32, layout, logic, moves, prove_all
-from verify.nf4.survival import ROW_IDS, floor_targets
+from verify.nf4.rows import ROW_IDS
+from verify.nf4.survival import floor_targets
 
 BOOK = Codebook.current()
 MARGIN = float(logic.MARGIN)

@@ -11,17 +11,9 @@ from hypothesis import strategies as st
 from verify.nf4 import quantize, survival
 from verify.nf4.codebook import THRESHOLDS_F32
 from verify.nf4.dynamic import deployed_bounds
-from verify.nf4.stream import (
-    FINE,
-    LARGEST_BLOCK,
-    Geometry,
-    Tally,
-    TensorStream,
-    first_not_finite,
-    largest_magnitude,
-    values_of,
-)
-from verify.nf4.survival import ROW_IDS
+from verify.nf4.rows import FINE, LARGEST_BLOCK, ROW_IDS, Geometry, Tally
+from verify.nf4.stream import TensorStream
+from verify.nf4.values import first_not_finite, largest_magnitude, values_of
 
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 CASTS = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verify.nf4 import LEVELS, THRESHOLDS, WIDTHS, quantize, survival
-from verify.nf4.survival import LARGEST_SCALE, ROW_IDS, SMALLEST_SCALE, Judged, Scales, floor_targets, judge
+from verify.nf4.rows import ROW_IDS
+from verify.nf4.survival import LARGEST_SCALE, SMALLEST_SCALE, Judged, Scales, floor_targets, judge
 
 survival_module = sys.modules["verify.nf4.survival"]  # the function of that name hides it
 

@@ -19,7 +19,8 @@ from verify.contract.manifest import PAYLOAD_TYPE
 from verify.contract.result import Result
 from verify.nf4 import LEVELS, quantize
 from verify.nf4.dynamic import deployed_bounds
-from verify.nf4.stream import Geometry, TensorStream, _bin
+from verify.nf4.rows import Geometry
+from verify.nf4.stream import TensorStream, _bin
 from verify.nf4.survival import floor_targets
 
 PLAIN = {"quant_type": "nf4", "block_size": 64, "double_quant": False, "cast": "none", "skip": None}

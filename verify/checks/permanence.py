@@ -18,8 +18,8 @@ from verify.checks.scan import Plan
 from verify.contract.manifest import Profile
 from verify.contract.policy import Policy
 from verify.contract.result import CheckResult, FloorRow, Histogram, Permanence, TensorChange
-from verify.nf4.stream import FINE, MARGIN_STEP, Geometry, Tally, values_of
-from verify.nf4.survival import ROW_CONDITIONS, ROW_IDS
+from verify.nf4.rows import FINE, MARGIN_STEP, ROW_CONDITIONS, ROW_IDS, Geometry, Tally
+from verify.nf4.values import values_of
 
 ROW_CHECKS = {"floor": "MV203", "crossing": "MV204", "margin": "MV205", "realised": "MV206", "scale": "MV207"}
 

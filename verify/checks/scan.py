@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +18,19 @@ from numpy.typing import NDArray
 from verify.artefact import Changes, Layout, LedgerStream, OpenFile, TensorView, shown
 from verify.artefact.tensors import MISFIT, SIZES
 from verify.errors import ArtefactError
-from verify.nf4.stream import LARGEST_BLOCK, Geometry, Tally, TensorStream, first_not_finite, largest_magnitude
+from verify.nf4.rows import LARGEST_BLOCK, Geometry, Tally
+from verify.nf4.values import Bits, first_not_finite, largest_magnitude
 
-Bits = NDArray[np.unsignedinteger]
+if TYPE_CHECKING:
+    from verify.nf4.stream import TensorStream
+
 Progress = Callable[[int], None]
 """Called with the number of bytes just read."""
 
 PIECE = 1 << 22
 """Bytes read at once: a multiple of `LARGEST_BLOCK` values of any type."""
-_IN_FLIGHT = 8
+_IN_FLIGHT = 48
+"""Pieces read and not yet done with: enough to go on hashing while the kernels are loaded."""
 _FLOATS = ("BF16", "F16", "F32")
 
 
@@ -198,6 +202,7 @@ def _scan_tensor(
     """Read one tensor in pieces, and hand each to the hashes and to its examiner."""
     changes = _changes(name, view, ledger)
     examiner = _examiner(name, view, changes, plan, found)
+    workers.submit([workers.examine.submit(examiner.start)], None)
     size = SIZES[view.dtype]
     own = hashlib.sha256() if name in plan.compared else None
     for start, stop in _pieces(view):
@@ -268,6 +273,9 @@ class _Examiner:
     def __init__(self, name: str, view: TensorView, changes: Changes | None, found: Scan) -> None:
         self._name, self._view, self._changes, self._found = name, view, changes, found
 
+    def start(self) -> None:
+        """Get ready, in the thread that examines."""
+
     def take(self, first: int, edited: Bits) -> None:
         """Take the values from flat index `first` on."""
         largest = self._look_at(first, edited)
@@ -309,11 +317,15 @@ class _NF4Examiner(_Examiner):
         margin: float,
     ) -> None:
         super().__init__(name, view, changes, found)
-        self._geometries, self._margin = geometries, margin
-        self._start(changes)
+        self._masked, self._geometries, self._margin = changes, geometries, margin
 
-    def _start(self, changes: Changes) -> None:
-        self._stream = TensorStream(self._view.dtype, self._view.count, changes.indices, changes.base, self._geometries)
+    def start(self) -> None:
+        self._stream = self._new_stream(self._masked.indices, self._masked.base)
+
+    def _new_stream(self, indices: NDArray[np.int64], base: Bits) -> "TensorStream":
+        from verify.nf4.stream import TensorStream  # noqa: PLC0415  (loads numba, while the others hash)
+
+        return TensorStream(self._view.dtype, self._view.count, indices, base, self._geometries)
 
     def take_base(self, first: int, base: Bits) -> None:
         self._stream.feed_base(first, base)
@@ -329,9 +341,8 @@ class _NF4Examiner(_Examiner):
 class _TransposedExaminer(_NF4Examiner):
     """Keeps the whole tensor, stored as [in, out], and cuts its transpose into blocks."""
 
-    def _start(self, changes: Changes) -> None:
-        self._indices, self._old = changes.indices, changes.base
-        self._edited = np.empty(self._view.count, changes.base.dtype)
+    def start(self) -> None:
+        self._edited = np.empty(self._view.count, self._masked.base.dtype)
 
     def take_base(self, first: int, base: Bits) -> None:
         """Nothing to do: the base is restored as a whole."""
@@ -345,12 +356,12 @@ class _TransposedExaminer(_NF4Examiner):
             return
         rows, columns = self._view.shape
         base = self._edited.copy()
-        base[self._indices] = self._old
+        base[self._masked.indices] = self._masked.base
         edited, base = (
             np.ascontiguousarray(bits.reshape(rows, columns).T).reshape(-1) for bits in (self._edited, base)
         )
-        turned = np.sort(self._indices % columns * rows + self._indices // columns)
-        self._stream = TensorStream(self._view.dtype, edited.size, turned, base[turned], self._geometries)
+        turned = np.sort(self._masked.indices % columns * rows + self._masked.indices // columns)
+        self._stream = self._new_stream(turned, base[turned])
         for start in range(0, edited.size, 1024 * LARGEST_BLOCK):
             part = slice(start, start + 1024 * LARGEST_BLOCK)
             self._stream.feed(start, edited[part])

@@ -5,128 +5,34 @@ and cannot change a code. What is kept of the others is one absmax a unit of val
 scales depend on all scales of the tensor, needs those of the untouched blocks too. No torch here.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 from verify.nf4.dynamic import deployed_bounds
-from verify.nf4.survival import (
+from verify.nf4.rows import (
     CROSSING,
+    FINE,
     FLOOR,
     MARGIN,
+    MARGIN_BINS,
+    MARGIN_STEP,
     REALISED,
     REALISED_DOUBLE,
     ROW_IDS,
     SCALE,
-    Float32s,
-    Judged,
-    Scales,
-    code_of,
-    judge,
+    UPDATE_BINS,
+    Cast,
+    Geometry,
+    Tally,
+    Violation,
 )
-
-Bits = NDArray[np.unsignedinteger]
-Cast = Literal["none", "bf16", "fp16"]
-
-LARGEST_BLOCK = 4096
-"""Pieces but the last are whole multiples of this many values, so that no block of any geometry straddles two."""
-
-FINE = 256
-"""Bins per half bin of the histogram of updates, of which the last holds all updates of `UPDATE_BINS` / `FINE` on."""
-UPDATE_BINS = 8 * FINE
-MARGIN_BINS = 12
-MARGIN_STEP = 0.01
-
-_INFINITY = {"BF16": 0x7F80, "F16": 0x7C00, "F32": 0x7F800000}
-
-
-class Geometry(NamedTuple):
-    """How NF4 sees a weight: values a block, statistics mode, and the cast before quantizing."""
-
-    block_size: int = 64
-    double_quant: bool = False
-    cast: Cast = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """The first masked value that misses a row: its flat index, update in half bins, codes and margin."""
-
-    index: int
-    half_bins: float
-    code_before: int
-    code_after: int
-    distance: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tally:
-    """What the five rows say of a tensor's masked values under one geometry, in counts.
-
-    `satisfied[row]` counts values; `violations[row]` is the first that misses it. `updates` counts updates in steps of
-    1 / `FINE` half bins, `margins` distances in steps of `MARGIN_STEP` (the last bin holds what lies beyond).
-    `overflow` is set where the cast makes a finite weight infinite.
-    """
-
-    masked: int
-    satisfied: Mapping[str, int]
-    violations: Mapping[str, Violation]
-    collateral: int
-    updates: NDArray[np.int64]
-    margins: NDArray[np.int64]
-    codes_before: NDArray[np.int64]
-    codes_after: NDArray[np.int64]
-    overflow: bool
-
-
-def values_of(bits: Bits, dtype: str, cast: Cast = "none") -> Float32s:
-    """Return stored values (unsigned integers, dtype BF16, F16 or F32) as float32, after a cast of the weight."""
-    if dtype == "F32":
-        return _cast(np.ascontiguousarray(bits).view(np.float32), cast)
-    if dtype == "BF16" and cast != "fp16":
-        return (bits.astype(np.uint32) << 16).view(np.float32)
-    values = np.empty(bits.size, np.float32)
-    _look_up(_table(dtype, cast), np.ascontiguousarray(bits), values)
-    return values
-
-
-@cache
-def _table(dtype: str, cast: Cast) -> Float32s:
-    """Return the value of every 16-bit pattern after the cast, float32 `[65536]`."""
-    every = np.arange(1 << 16, dtype=np.uint16)
-    plain = (every.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else every.view(np.float16)
-    with np.errstate(invalid="ignore"):  # NaN patterns are refused before they get here
-        return _cast(plain.astype(np.float32), cast)
-
-
-def _cast(values: Float32s, cast: Cast) -> Float32s:
-    if cast == "fp16":
-        with np.errstate(over="ignore"):  # an infinite weight is reported as an overflow
-            return values.astype(np.float16).astype(np.float32)
-    if cast == "bf16":
-        whole = values.view(np.uint32)
-        rounded = whole + np.uint32(0x7FFF) + ((whole >> 16) & 1)  # to nearest, ties to even
-        return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
-    return values
-
-
-def largest_magnitude(bits: Bits) -> int:
-    """Return the largest bit pattern without its sign: as integers, magnitudes of floats are in order."""
-    maxima = np.zeros(-(-bits.size // LARGEST_BLOCK), bits.dtype)
-    _maxima(bits, bits.dtype.type(_magnitude(bits)), LARGEST_BLOCK, maxima)
-    return int(maxima.max(initial=0))
-
-
-def first_not_finite(bits: Bits, dtype: str, largest: int) -> int | None:
-    """Return the position of the first NaN or infinity among stored values of the given largest magnitude, or None."""
-    if largest < _INFINITY[dtype]:
-        return None
-    return int(np.flatnonzero((bits & _magnitude(bits)) >= _INFINITY[dtype])[0])
+from verify.nf4.survival import Judged, Scales, code_of, judge
+from verify.nf4.values import Bits, Float32s, magnitude_mask, values_of
 
 
 class TensorStream:
@@ -149,7 +55,7 @@ class TensorStream:
     def feed(self, start: int, edited: Bits) -> int:
         """Take the edited values from flat index `start` on; return their largest magnitude."""
         units = self._units(start, edited)
-        _maxima(edited, edited.dtype.type(_magnitude(edited)), self._unit, self._after[units])
+        _maxima(edited, magnitude_mask(edited), self._unit, self._after[units])
         self._before[units] = self._after[units]
         masked = self._masked(start, edited)
         self._edited[masked] = edited[self._indices[masked] - start]
@@ -162,7 +68,7 @@ class TensorStream:
         before, after = (maxima[self._units(start, base)] for maxima in (self._before, self._after))
         units = inside // self._unit
         touched = units[np.flatnonzero(np.diff(units, prepend=-1))]
-        _maxima_at(base, base.dtype.type(_magnitude(base)), self._unit, touched, before)
+        _maxima_at(base, magnitude_mask(base), self._unit, touched, before)
         rescaled = touched[before[touched] != after[touched]]
         if rescaled.size:
             self._rescaled = True
@@ -241,6 +147,8 @@ class TensorStream:
     def _kept(self, scales: Scales, block: NDArray[np.int64], block_size: int, cast: Cast) -> NDArray[np.bool_]:
         """Return which masked values lie in a block that kept its scale, or all its unmasked codes."""
         drifted = self._drifted[block_size, cast]
+        if not drifted:
+            return np.ones(block.size, np.bool_)
         kept: NDArray[np.bool_] = (scales.before == scales.after) | ~np.isin(block, drifted)
         return kept
 
@@ -337,17 +245,6 @@ def _violation(indices: NDArray[np.int64], judged: Judged, at: int) -> Violation
         int(judged.codes_after[at]),
         float(judged.distance[at]),
     )
-
-
-def _magnitude(bits: Bits) -> int:
-    """Return the mask of all bits but the sign: as integers, magnitudes of floats are in order."""
-    return (1 << (8 * bits.dtype.itemsize - 1)) - 1
-
-
-@njit(cache=True, nogil=True)
-def _look_up(table: Any, bits: Any, out: Any) -> None:
-    for i in range(bits.size):
-        out[i] = table[bits[i]]
 
 
 @njit(cache=True, nogil=True)

@@ -13,20 +13,10 @@ from numba import njit
 from numpy.typing import NDArray
 
 from verify.nf4.codebook import BLOCK_SIZE, LEVELS_F32, THRESHOLDS_F32, WIDTHS_F32
+from verify.nf4.rows import CROSSING, FLOOR, MARGIN, REALISED, REALISED_DOUBLE, ROW_IDS
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ROW_IDS = ("floor", "crossing", "margin", "realised", "scale")
-ROW_CONDITIONS = {
-    "floor": "|w' − w| ≥ half the bin width of the base code",
-    "crossing": "the stored 4-bit code changes",
-    "margin": "w' lies at least the margin inside its new cell, and w at least the margin outside that cell",
-    "realised": "the dequantized weight moves the same way, by at least half a bin",
-    "scale": "the block keeps its absmax, or else every unmasked code in the block",
-}
-FLOOR, CROSSING, MARGIN, REALISED, SCALE, REALISED_DOUBLE = (1 << bit for bit in range(6))
-"""The rows as bits of a byte, in the order of `ROW_IDS`, and `realised` under double quantization."""
 
 _CLAMP = np.float32(1e-38)  # as in the reference quantizer
 SMALLEST_SCALE, LARGEST_SCALE = np.float32(2.0**-121), np.float32(2.0**126)
