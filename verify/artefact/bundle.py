@@ -124,7 +124,9 @@ def read_as(payload: bytes, kind: type[S], predicate_type: str, *, name: str) ->
         statement = kind.model_validate_json(payload)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        found = f"{'.'.join(shown(part) for part in first['loc'])}: {shown(first['msg'])}"
+        # a list of the values allowed would put the word PASS into the refusal of a report
+        reason = "not a value allowed" if first["type"] == "literal_error" else shown(first["msg"])
+        found = f"{'.'.join(shown(part) for part in first['loc'])}: {reason}"
         raise ArtefactError(MALFORMED, f"{name}: not a valid statement", found=found) from error
     _require_subjects(statement.subject, name)  # type: ignore[attr-defined]  # every statement has subjects
     return statement

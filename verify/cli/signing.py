@@ -58,11 +58,11 @@ class Signing:
 def prepare(
     sign_with: Path | None, targets: Sequence[tuple[str, Path]], *, model: Path, manifest: Path, keys: Sequence[Path]
 ) -> Signing | None:
-    """Return None where nothing is to be signed. Else read the key, see that nothing stands in the way, and withdraw what an earlier run signed at the same place.
+    """Read the key, see that nothing stands in the way, and withdraw what an earlier run signed at the same place.
 
-    `targets` are form and path of every report to be written, among them the result as JSON. Raises UsageError when
-    there is no such result, when two files would have one name or a key would be overwritten, and when the key is one
-    of the producer's.
+    Returns None where no key was given, so that nothing is to be signed. `targets` are form and path of every report
+    to be written, among them the result as JSON. Raises UsageError when there is no such result, when two files would
+    have one name or a key would be overwritten, and when the key is one of the producer's.
     """
     if sign_with is None:
         return None
