@@ -46,11 +46,13 @@ def require_nothing_else(**given: bool) -> None:
 
 
 def _require_apart(output: Path, inputs: Sequence[Path], model: Path | None, manifest: Path | None) -> None:
-    """Refuse to write the answer over what is checked: to any file beside the report that exists, or a signed one."""
+    """Refuse to write the answer over what is checked: a file named, any file beside the report, a signed one."""
     require_writable(output)
-    if output.resolve() in {path.resolve() for path in inputs}:
+    place = output.resolve()
+    beside = output.exists() and place.parent == inputs[0].parent.resolve()
+    if beside or place in {path.resolve() for path in inputs}:
         raise UsageError(f"{output} is among what is checked", remedy="write the answer elsewhere")
     if model is not None:
         require_outside(output, model, manifest or model)
-    elif manifest is not None and output.resolve() == manifest.resolve():
+    elif manifest is not None and place == manifest.resolve():
         raise UsageError(f"{output} is a signed file", remedy="write the answer elsewhere")
