@@ -4,13 +4,18 @@
 """
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import attestations as a
 import certificates as c
 import pytest
 import rfc8785
+from securesystemslib.exceptions import VerificationError
 
 from verify.attestation import check_report, report_path, report_statement, svr_path, svr_statement
 from verify.attestation.answers import completed, record, verdict
@@ -22,6 +27,7 @@ from verify.contract.verification import BoundFile, SvrStatement, VerificationSt
 from verify.errors import UsageError
 
 GOLDEN = Path(__file__).parent / "golden"
+DOCS = Path(__file__).parent.parent / "docs"
 VERSIONS = {"mansu": "0.1.0", "torch": "2.13.0"}
 RESULT = BoundFile(name="result.json", mediaType="application/json", digest=Digest(sha256="01" * 32))
 HTML = BoundFile(name="report.html", mediaType="text/html", digest=Digest(sha256="02" * 32))
@@ -209,6 +215,35 @@ def test_only_a_complete_authentic_report_passes() -> None:
 def test_ids_of_reports_are_no_part_of_a_certificates_result() -> None:
     assert not REPORT_CATALOGUE.keys() & CATALOGUE.keys()
     assert all("PASS" not in title for _, title in REPORT_CATALOGUE.values())
+
+
+def test_the_admission_controller_of_the_documentation(signed: a.Signed, certificate: c.Certificate) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "reports.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    defined: dict[str, Any] = {}
+    exec(compile(code, "docs/reports.md", "exec"), defined)
+    admitted, model, key = defined["admitted"], certificate.out / "model", signed.verifier.public
+    assert admitted(model, signed.svr, key, {"MANSU_STATIC"})
+    assert not admitted(model, signed.svr, key, {"MANSU_FULL"})
+    assert not admitted(model, signed.report, key, set())
+    with pytest.raises(VerificationError):
+        admitted(model, signed.svr, signed.certificate.keys.public, set())
+    (model / "modeling.py").write_text("")
+    assert not admitted(model, signed.svr, key, {"MANSU_STATIC"})
+
+
+def test_every_id_is_in_the_documentation() -> None:
+    text = (DOCS / "reports.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"MV6\d\d", text)) == REPORT_CATALOGUE.keys()
+
+
+def test_checking_a_report_loads_nothing_heavy(signed: a.Signed) -> None:
+    code = (
+        "import sys, verify.cli\n"
+        f"try: verify.cli.main(['--check-report', {str(signed.report)!r}, '--key', {str(signed.verifier.public)!r}])\n"
+        "except SystemExit as end: print(end.code == 0, {'torch', 'transformers'} & sys.modules.keys())"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.endswith("True set()\n")
 
 
 if __name__ == "__main__":

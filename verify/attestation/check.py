@@ -139,8 +139,10 @@ def _headline(checks: Sequence[ReportCheck], report: VerificationStatement | Non
             "UNDECIDED": "the certificate could not be decided",
         }
         return f"The report is authentic: at {said.timeVerified}, {said.level} checks, {outcome[said.verdict]}."
-    for status, words in (("fail", "The report is refused"), ("undecided", "Could not decide")):
+    openings = {"fail": "The report is refused: {}. This does not hold", "undecided": "Could not decide: {}"}
+    for status, opening in openings.items():
         for check in checks:
             if check.status == status:
-                return f"{words}: {check.id}. {check.title}? Found: {check.found}."
+                title = check.title[0].lower() + check.title[1:]
+                return f"{opening.format(check.id)}: {title}. Found: {check.found}."
     raise AssertionError("a report that is neither shown nor refused nor open")
