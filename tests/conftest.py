@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import attestations
 import certificates
 import pytest
 import torch
@@ -32,3 +33,20 @@ def tiny_certificate(
 def certificate(tiny_certificate: certificates.Certificate, tmp_path: Path) -> certificates.Certificate:
     """Return a copy of the valid certificate, to be spoiled."""
     return tiny_certificate.copied_to(tmp_path / "out")
+
+
+@pytest.fixture(scope="session")
+def signed_reports(
+    tmp_path_factory: pytest.TempPathFactory, tiny_certificate: certificates.Certificate
+) -> attestations.Signed:
+    """Return a signed report and SVR that passed; copy it with `copied_to` before changing anything."""
+    verifier = certificates.make_keys(tmp_path_factory.mktemp("verifier") / "pair")
+    made = attestations.Signed(tmp_path_factory.mktemp("reports"), tiny_certificate, verifier)
+    assert attestations.sign(made, "--key", tiny_certificate.keys.public) == 0
+    return made
+
+
+@pytest.fixture
+def signed(signed_reports: attestations.Signed, tmp_path: Path) -> attestations.Signed:
+    """Return a copy of the signed reports, to be spoiled."""
+    return signed_reports.copied_to(tmp_path / "report")

@@ -3,19 +3,22 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import rfc8785
 from cryptography.hazmat.primitives.asymmetric import ec
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from verify.artefact import envelope
 from verify.artefact.envelope import BAD_SIGNATURE, MALFORMED, require_fields, require_type, shown, strict_json
 from verify.artefact.files import relative_parts
 from verify.artefact.keys import fingerprint
-from verify.contract.manifest import PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE, Statement
+from verify.contract.manifest import PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE, Statement, Subject
 from verify.errors import ArtefactError, UsageError
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+S = TypeVar("S", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ def seal(statement: Statement, private_key: ec.EllipticCurvePrivateKey) -> bytes
 
     Raises ArtefactError MV102 for a statement that `unseal` would refuse, UsageError unless the key is P-256.
     """
-    payload = _canonical(statement.model_dump(mode="json", by_alias=True))
+    payload = canonical(statement.model_dump(mode="json", by_alias=True))
     read_statement(payload)
     return pack(payload, PAYLOAD_TYPE, private_key)
 
@@ -53,10 +56,17 @@ def read_unverified(data: bytes) -> Statement:
 
     Everything but the signature is as strict as in `unseal` (MV102, MV104).
     """
-    document, _ = _bundle(data)
-    content = envelope.read(document, name="manifest")
-    require_type(content.payload_type, PAYLOAD_TYPE, name="manifest: payloadType")
-    return read_statement(content.payload)
+    return read_statement(unverified_payload(data))
+
+
+def signed_by(data: bytes, public_key: ec.EllipticCurvePublicKey) -> bool:
+    """Tell whether this very key signed a manifest file, whatever key its hint names."""
+    try:
+        document, _ = _bundle(data, "manifest")
+        envelope.verify(document, [public_key], payload_type=PAYLOAD_TYPE, name="manifest")
+    except ArtefactError:
+        return False
+    return True
 
 
 def pack(payload: bytes, payload_type: str, private_key: ec.EllipticCurvePrivateKey) -> bytes:
@@ -66,48 +76,64 @@ def pack(payload: bytes, payload_type: str, private_key: ec.EllipticCurvePrivate
         "verificationMaterial": {"publicKey": {"hint": fingerprint(private_key.public_key())}},
         "dsseEnvelope": envelope.sign(payload, payload_type, private_key),
     }
-    return _canonical(bundle)
+    return canonical(bundle)
 
 
-def unpack(data: bytes, public_keys: Sequence[ec.EllipticCurvePublicKey], *, payload_type: str) -> envelope.Verified:
-    """Return the payload of a bundle file that one of `public_keys` signed as `payload_type`.
+def unpack(
+    data: bytes, public_keys: Sequence[ec.EllipticCurvePublicKey], *, payload_type: str, name: str = "manifest"
+) -> envelope.Verified:
+    """Return the payload of a bundle file that one of `public_keys` signed as `payload_type`; `name` is for messages.
 
     The hint only selects among the keys given: a key that comes with the bundle is never used.
     """
     if not public_keys:
         raise UsageError("no public key to verify with", remedy="give the producer's public key")
-    document, hint = _bundle(data)
+    document, hint = _bundle(data, name)
     chosen = [key for key in public_keys if fingerprint(key) == hint]
     if not chosen:
         expected = " or ".join(fingerprint(key) for key in public_keys)
         remedy = "give the producer's public key, obtained from the producer and not from the artefact"
-        message = "manifest: signed by a key you do not trust"
+        message = f"{name}: signed by a key you do not trust"
         raise ArtefactError(BAD_SIGNATURE, message, expected=expected, found=shown(hint), remedy=remedy)
-    return envelope.verify(document, chosen, payload_type=payload_type, name="manifest")
+    return envelope.verify(document, chosen, payload_type=payload_type, name=name)
+
+
+def unverified_payload(data: bytes, *, name: str = "manifest") -> bytes:
+    """Return the in-toto payload of a bundle file *without* verifying its signature (MV102, MV104)."""
+    document, _ = _bundle(data, name)
+    content = envelope.read(document, name=name)
+    require_type(content.payload_type, PAYLOAD_TYPE, name=f"{name}: payloadType")
+    return content.payload
 
 
 def read_statement(payload: bytes) -> Statement:
     """Return the statement of a payload in RFC 8785 form, of our predicate type, with safe and distinct subjects."""
-    value = strict_json(payload, check_id=MALFORMED, name="manifest: payload")
+    return read_as(payload, Statement, PREDICATE_TYPE, name="manifest")
+
+
+def read_as(payload: bytes, kind: type[S], predicate_type: str, *, name: str) -> S:
+    """Return a payload in RFC 8785 form as the in-toto statement `kind`, with safe and distinct subjects."""
+    value = strict_json(payload, check_id=MALFORMED, name=f"{name}: payload")
     if not isinstance(value, dict):
-        raise ArtefactError(MALFORMED, "manifest: payload", expected="an object", found=shown(value))
-    require_type(value.get("_type"), STATEMENT_TYPE, name="manifest: _type")
-    require_type(value.get("predicateType"), PREDICATE_TYPE, name="manifest: predicateType")
-    if _canonical(value) != payload:
-        raise ArtefactError(MALFORMED, "manifest: payload is not in canonical form", expected="RFC 8785")
+        raise ArtefactError(MALFORMED, f"{name}: payload", expected="an object", found=shown(value))
+    require_type(value.get("_type"), STATEMENT_TYPE, name=f"{name}: _type")
+    require_type(value.get("predicateType"), predicate_type, name=f"{name}: predicateType")
+    if canonical(value, name=name) != payload:
+        raise ArtefactError(MALFORMED, f"{name}: payload is not in canonical form", expected="RFC 8785")
     try:
-        statement = Statement.model_validate_json(payload)
+        statement = kind.model_validate_json(payload)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        found = f"{'.'.join(shown(part) for part in first['loc'])}: {shown(first['msg'])}"
-        raise ArtefactError(MALFORMED, "manifest: not a valid statement", found=found) from error
-    _require_subjects(statement)
+        # a list of the values allowed would put the word PASS into the refusal of a report
+        reason = "not a value allowed" if first["type"] == "literal_error" else shown(first["msg"])
+        found = f"{'.'.join(shown(part) for part in first['loc'])}: {reason}"
+        raise ArtefactError(MALFORMED, f"{name}: not a valid statement", found=found) from error
+    _require_subjects(statement.subject, name)  # type: ignore[attr-defined]  # every statement has subjects
     return statement
 
 
-def _bundle(data: bytes) -> tuple[dict[str, object], str]:
+def _bundle(data: bytes, name: str) -> tuple[dict[str, object], str]:
     """Return the envelope object and the key hint of a well-formed bundle."""
-    name = "manifest"
     value = strict_json(data, check_id=MALFORMED, name=name)
     fields = require_fields(value, ("mediaType", "verificationMaterial", "dsseEnvelope"), name=name)
     if fields["mediaType"] != MEDIA_TYPE:
@@ -121,19 +147,19 @@ def _bundle(data: bytes) -> tuple[dict[str, object], str]:
     return document, hint
 
 
-def _require_subjects(statement: Statement) -> None:
+def _require_subjects(subjects: Sequence[Subject], name: str) -> None:
     seen: set[str] = set()
-    for subject in statement.subject:
+    for subject in subjects:
         relative_parts(subject.name, check_id=MALFORMED)
         if subject.name in seen:
-            raise ArtefactError(MALFORMED, "manifest: a subject is named twice", found=shown(subject.name))
+            raise ArtefactError(MALFORMED, f"{name}: a subject is named twice", found=shown(subject.name))
         seen.add(subject.name)
 
 
-def _canonical(value: object) -> bytes:
+def canonical(value: object, *, name: str = "manifest") -> bytes:
     """Return the RFC 8785 form; MV102 for what has none (integers beyond 53 bits)."""
     try:
         return rfc8785.dumps(value)  # type: ignore[arg-type]  # checked by rfc8785 itself
     except rfc8785.CanonicalizationError as error:
-        message = "manifest: a value has no RFC 8785 form"
+        message = f"{name}: a value has no RFC 8785 form"
         raise ArtefactError(MALFORMED, message, found=shown(str(error))) from error

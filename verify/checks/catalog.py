@@ -53,6 +53,21 @@ CATALOGUE: dict[str, tuple[Group, str]] = {
 }
 """Id → (group, title), in the order in which a result lists them."""
 
+REPORT_CATALOGUE: dict[str, tuple[Literal["report"], str]] = {
+    "MV601": ("report", "The report is a readable regular file"),
+    "MV602": ("report", "The report is well formed"),
+    "MV604": ("report", "The report is of the type it should be"),
+    "MV603": ("report", "The report is signed by a verifier the user trusts"),
+    "MV605": ("report", "The report does not contradict itself"),
+    "MV606": ("report", "result.json is the one signed"),
+    "MV607": ("report", "result.json says what the report says"),
+    "MV608": ("report", "The other reports are the ones signed"),
+    "MV609": ("report", "The SVR beside the report is this report's"),
+    "MV610": ("report", "The manifest is the one verified"),
+    "MV611": ("report", "The model's files are the ones verified"),
+}
+"""Id → (group, title) of the checks of `--check-report`; they are no part of a certificate's result."""
+
 MODEL_RUNS = ("MV3", "MV4")
 """Ids that begin so need model runs and belong to the full level only."""
 

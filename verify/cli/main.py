@@ -15,6 +15,9 @@ import typer
 from verify.cli.arguments import keys, pinned, report_target, require_outside
 from verify.cli.output import deliver, render
 from verify.cli.progress import bars
+from verify.cli.reported import check_report as check_signed_report
+from verify.cli.reported import require_nothing_else
+from verify.cli.signing import Written, finish, prepare
 from verify.cli.standalone import prove as prove_theorems
 from verify.cli.standalone import shown_manifest
 from verify.errors import ExitCode, MansuError, UsageError
@@ -72,6 +75,26 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    sign_with: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PRIVATE.pem",
+            help="Sign the result with the verifier's key; needs --report json=PATH.",
+            show_default=False,
+        ),
+    ] = None,
+    check_report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RESULT.intoto.json",
+            help="Check a verifier's signed report, not the model again; --key is the verifier's.",
+            show_default=False,
+        ),
+    ] = None,
+    result_files: Annotated[
+        list[Path] | None,
+        typer.Option("--result", help="With --check-report: a file it binds that lies elsewhere.", show_default=False),
+    ] = None,
     prove: Annotated[
         bool, typer.Option("--prove", help="Prove the theorems behind the permanence rows, and stop; no manifest.")
     ] = False,
@@ -82,8 +105,30 @@ def verify(
     ] = False,
 ) -> None:
     """Check an unlearning certificate: exit 0 PASS, 1 FAIL, 2 usage, 3 undecided, 4 internal error."""
+    if check_report is not None:
+        require_nothing_else(
+            sign_with=sign_with is not None,
+            report=bool(report),
+            base_digest=bool(base_digest),
+            prove=prove,
+            show=show,
+        )
+        code = check_signed_report(
+            check_report,
+            keys=key or [],
+            results=result_files or [],
+            model=model,
+            manifest=manifest,
+            form=format_.value,
+            output=output,
+        )
+        raise typer.Exit(code)
+    if sign_with is not None and (prove or show):
+        raise UsageError("--sign-with: there is no result to sign", remedy="leave out --prove and --show")
     if prove:
         raise typer.Exit(prove_theorems(format_.value, output))
+    if result_files:
+        raise UsageError("--result goes with --check-report only", remedy="to write a result: --report json=PATH")
     if manifest is None:
         raise UsageError("no manifest given", remedy="add --manifest OUT/m.json")
     if show:
@@ -94,17 +139,19 @@ def verify(
     reports = [report_target(text, model, manifest) for text in report or []]
     if output is not None:
         require_outside(output, model, manifest)
+        reports.append((format_.value, output))
     digests = dict(pinned(text) for text in base_digest or [])
+    trusted = keys(key or [])
+    signing = prepare(sign_with, reports, model=model, manifest=manifest, keys=trusted)
 
     from verify.check import check  # noqa: PLC0415  (torch and transformers take seconds to import)
 
     with bars() as progress:
-        result = check(
-            model, manifest, keys=keys(key or []), level=checks.value, base_digests=digests, progress=progress
-        )
-    for form, path in reports:
-        deliver(render(result, form), path)
-    deliver(render(result, format_.value), output)
+        result = check(model, manifest, keys=trusted, level=checks.value, base_digests=digests, progress=progress)
+    written = [Written(form, path, deliver(render(result, form), path)) for form, path in reports]
+    finish(signing, result, written)
+    if output is None:
+        deliver(render(result, format_.value), None)
     raise typer.Exit(result.exit_code)
 
 

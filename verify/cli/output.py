@@ -16,12 +16,14 @@ def render(result: "Result", form: str) -> str:
     return {"html": render_html, "json": render_json, "text": render_text}[form](result)
 
 
-def deliver(text: str, path: Path | None) -> None:
-    """Write to a file, through a temporary name, or to stdout."""
+def deliver(text: str, path: Path | None) -> bytes:
+    """Write to a file, through a temporary name, or to stdout; return the bytes of the file."""
+    data = text.encode()
     if path is None:
         typer.echo(text, nl=False)
-        return
+        return data
 
     from verify.artefact import write_atomic  # noqa: PLC0415  (not needed for help)
 
-    write_atomic(path, text.encode())
+    write_atomic(path, data)
+    return data
