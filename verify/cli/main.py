@@ -72,6 +72,14 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="What the certificate must meet, TOML; see docs/policy.md.", show_default=False),
+    ] = None,
+    probes: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Measure on your own probes, not the producer's.", show_default=False),
+    ] = None,
     prove: Annotated[
         bool, typer.Option("--prove", help="Prove the theorems behind the permanence rows, and stop; no manifest.")
     ] = False,
@@ -96,11 +104,21 @@ def verify(
         require_outside(output, model, manifest)
     digests = dict(pinned(text) for text in base_digest or [])
 
-    from verify.check import check  # noqa: PLC0415  (torch and transformers take seconds to import)
+    from verify.artefact.policy_file import read_policy  # noqa: PLC0415  (pydantic and cryptography are slow for help)
+    from verify.check import DEFAULT_POLICY, check  # noqa: PLC0415  (torch and transformers take seconds to import)
 
+    thresholds = DEFAULT_POLICY if policy is None else read_policy(policy)
     with bars() as progress:
         result = check(
-            model, manifest, keys=keys(key or []), level=checks.value, base_digests=digests, progress=progress
+            model,
+            manifest,
+            keys=keys(key or []),
+            level=checks.value,
+            policy=thresholds,
+            policy_path=policy,
+            probes=probes,
+            base_digests=digests,
+            progress=progress,
         )
     for form, path in reports:
         deliver(render(result, form), path)
