@@ -44,7 +44,10 @@ class AllowedBase(Schema):
 
     name: FileName = Field(description="what to call it in the result")
     files: dict[FileName, Sha256] = Field(
-        min_length=1, max_length=4096, description="file name within the model folder → sha256; every weight file"
+        min_length=1,
+        max_length=4096,
+        description="file name within the model folder: sha256; every weight file",
+        json_schema_extra={"additionalProperties": False},  # else names that are none would be admitted
     )
 
 
