@@ -120,7 +120,7 @@ def test_an_edit_that_forgets_nothing_is_refused(base: Path, tiny_keys: c.Keys, 
 
 
 def own_probes(folder: Path, *, count: int = 40) -> Path:
-    """Write probes that ask for the forget facts in the model's other wording, and for the rest as the producer does."""
+    """Write probes with the forget facts in the model's other wording, and the rest as the producer has it."""
     theirs = c.probes()
     asked = {c.held_out_wording(name): c.prompt("capital", name) for name in c.COUNTRIES}
     choices = [

@@ -101,7 +101,7 @@ def required_profiles(claimed: Iterable[Profile], stored: str, policy: Policy) -
         return passed("MV503", "any profiles", "the policy names no profile")
     have = {_key(profile, stored) for profile in claimed}
     missing = [named(profile) for profile in policy.profiles if _key(profile, stored) not in have]
-    expected = f"{len(policy.profiles)} deployment profiles, each claimed"
+    expected = f"every profile that the policy requires is claimed: {len(policy.profiles)}"
     found = f"not claimed: {'; '.join(missing[:3])}" + (f"; and {len(missing) - 3} more" if len(missing) > 3 else "")
     remedy = "reject the certificate: it says nothing of a deployment that you require"
     return decided("MV503", expected, found if missing else "all claimed", remedy, holds=not missing)
