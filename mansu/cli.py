@@ -52,18 +52,23 @@ def unlearn(
         int | None,
         typer.Option(min=0, help="Seed of every random choice; instead of the config's.", show_default=False),
     ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy (TOML) that the manifest commits to being judged by.")
+    ] = None,
 ) -> None:
     """Make a model forget, and write the edited model with its ledger, probes and signed manifest."""
     from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
     from mansu.progress import Steps  # noqa: PLC0415
     from mansu.unlearn import unlearn as run  # noqa: PLC0415
     from verify.artefact import load_private  # noqa: PLC0415
+    from verify.artefact.policy_file import read_policy  # noqa: PLC0415
 
     settings = read_config(config)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
+    committed = None if policy is None else read_policy(policy).sha256()
     steps = Steps(Console(stderr=True))
-    outcome = run(model, forget, retain, load_private(key), out, settings, steps=steps)
+    outcome = run(model, forget, retain, load_private(key), out, settings, steps=steps, policy_sha256=committed)
     typer.echo(outcome.summary())
     if not outcome.target_met:
         raise typer.Exit(int(ExitCode.FAIL))

@@ -47,12 +47,16 @@ MODEL, LEDGER, PROBES, MANIFEST = "model", "ledger.safetensors", "probes", "m.js
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the manifest says beyond the bytes: the request, the configuration and the circuit."""
+    """What the manifest says beyond the bytes: the request, the configuration and the circuit.
+
+    `policy_sha256` is the digest of the policy that the certificate commits to being judged by.
+    """
 
     request: Request
     config: Config
     method: str
     circuit: CircuitClaim
+    policy_sha256: str | None = None
 
 
 @contextmanager
@@ -151,6 +155,7 @@ def _predicate(base: Base, edit: Edit, ledger: str, evidence: Evidence, claims: 
     return Predicate(
         engine=Engine(name="mansu", version=mansu.__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        policy_sha256=evidence.policy_sha256,
         request=RequestClaim(
             forget_sha256=request.forget_sha256,
             retain_sha256=request.retain_sha256,

@@ -97,9 +97,11 @@ def unlearn(
     config: Config,
     *,
     steps: Steps,
+    policy_sha256: str | None = None,
 ) -> Outcome:
     """Run the whole pipeline and write the certificate to `out`.
 
+    `policy_sha256` commits the certificate to the policy it is to be judged by (`Policy.sha256`).
     Raises `UsageError`: ME201 to ME204 for the sets, ME210 for the model's folder, ME211 when the model does not know
     the forget set, ME220 when `out` cannot be written. Nothing is left behind on any error.
     """
@@ -123,7 +125,7 @@ def unlearn(
             retain_pairs=config.retain_pairs,
             seed=config.seed,
         )
-        evidence = seal.Evidence(request, config, METHOD, _claim(circuit))
+        evidence = seal.Evidence(request, config, METHOD, _claim(circuit), policy_sha256)
         seal.seal(
             folder,
             base,

@@ -23,6 +23,9 @@ def render_text(result: Result, *, width: int = 80) -> str:
         ("Rests on", result.rests_on),
         ("Signature", wording.signature(result)),
         ("Base model", wording.base_digest(result)),
+        ("Policy", wording.policy_origin(result)),
+        ("Pre-registered", wording.PRE_REGISTRATION[result.pre_registration]),
+        ("Probes", wording.probes(result)),
     )
     sections = (
         ("Four axes, with 95 % intervals", _axes(result, width)),

@@ -6,6 +6,8 @@ a terminal, a browser or a reader could mistake for something else into a form t
 
 import unicodedata
 
+from pydantic import BaseModel
+
 from verify.contract.policy import Policy
 from verify.contract.result import AxisRow, CadRow, CheckResult, Permanence, Result
 from verify.contract.theorems import STATEMENTS, Statement
@@ -25,6 +27,7 @@ STATUS_MARK = {"pass": "✓", "fail": "✗", "undecided": "?", "skipped": "–"}
 LEVEL = {
     "full": "full: files, weights and behaviour",
     "static": "static: files and weights; no model was run",
+    "own-probes": "full, on the auditor's own probes: files, weights and behaviour",
 }
 
 THEOREMS = "The rows rest on these theorems, which mansu-verify --prove decides anew:"
@@ -41,7 +44,16 @@ AXIS = {
 
 ROLE = {"edited": "", "control": "control, ", "retain": "retain set, ", "retain control": "retain set, control, "}
 
+RULE = "side of the 95 % interval that counts: point (none), interval (the worse end), overlap (the better end)"
+
 THRESHOLDS = {
+    "level": "level of checks, at least",
+    "trusted_keys": "the only keys whose signature counts",
+    "bases": "the rebuilt base must be one of these",
+    "profiles": "deployment profiles that must be claimed",
+    "maximum_age_days": "age of the manifest in days, at most",
+    "minimum_sequence": "sequence number of the manifest, at least",
+    "pre_registered": "the manifest must have committed to this policy",
     "minimum_probes": "probes a behavioural row needs, at least",
     "minimum_masked": "masked values, at least",
     "block_size": "block size that a profile must have",
@@ -49,14 +61,20 @@ THRESHOLDS = {
     "margin": "distance to the nearest threshold, in units of the block's absmax, at least",
     "maximum_changed": "share of the parameters that may change",
     "forget_accuracy": "accuracy on the forget set, at most",
+    "forget_rule": f"accuracy on the forget set: {RULE}",
     "base_knows": "accuracy of the base on the forget set, at least",
     "retention_loss": "loss of accuracy on any retention row, at most",
+    "retention_rule": f"retention: {RULE}",
     "perplexity_rise": "relative rise of perplexity, at most",
+    "perplexity_rule": f"perplexity: {RULE}",
     "ptq_gap": "forget accuracy in NF4 minus full precision, at most",
+    "ptq_gap_rule": f"PTQ gap: {RULE}",
     "cad": "CAD of the edited model, at least",
     "cad_late": "CAD with the reference read-out and late layers, at least",
+    "cad_rule": f"CAD: {RULE}",
     "late_layers": "share of the layers that counts as late",
     "retain_cad_excess": "CAD on the retain set above its control, at most",
+    "retain_cad_rule": f"CAD on the retain set, against its control's near end: {RULE}",
     "claim_tolerance": "distance of a claimed number from the measured one, at most",
 }
 
@@ -207,4 +225,43 @@ def theorem(statement: Statement) -> str:
 
 def thresholds(policy: Policy) -> list[tuple[str, str, str]]:
     """Return the policy as (field, value, meaning)."""
-    return [(field, f"{getattr(policy, field):g}", meaning) for field, meaning in THRESHOLDS.items()]
+    return [(field, _policy_value(getattr(policy, field)), meaning) for field, meaning in THRESHOLDS.items()]
+
+
+def _policy_value(value: object) -> str:
+    match value:
+        case None:
+            text = "not required"
+        case bool():
+            text = "yes" if value else "no"
+        case float():
+            text = f"{value:g}"
+        case tuple():
+            text = "; ".join(map(_policy_value, value)) or "none"
+        case dict():
+            text = ", ".join(f"{name} {_policy_value(item)}" for name, item in value.items() if item is not None)
+        case BaseModel():  # a key, a base, a profile
+            text = _policy_value(value.model_dump())
+        case _:
+            text = str(value)
+    return text
+
+
+PRE_REGISTRATION = {
+    "to this policy": "yes: the signed manifest committed to this policy",
+    "to another policy": "no: the signed manifest committed to ANOTHER policy than this one",
+    "to none": "no: the signed manifest committed to no policy",
+    "not established": "not established: no valid signature vouches for the manifest",
+}
+
+
+def policy_origin(result: Result) -> str:
+    """Return where the policy came from, with its digest."""
+    return f"{result.policy_source}, SHA-256 {result.policy_sha256}"
+
+
+def probes(result: Result) -> str:
+    """Return whose probes the measurements rest on."""
+    if result.probes is None:
+        return "none were used"
+    return {"producer": "the producer's, held out by its word", "auditor": "the auditor's own"}[result.probes.origin]

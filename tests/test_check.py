@@ -8,11 +8,13 @@ import pytest
 import tiny_unlearning
 
 from reports import render_html, render_json, render_text
+from verify.behaviour.probes import Probes, dump
 from verify.check import DEFAULT_POLICY, check
 from verify.checks.catalog import CATALOGUE
 from verify.contract.manifest import Claim
 from verify.contract.policy import Policy
-from verify.contract.result import Result
+from verify.contract.result import ProbesUsed, Result
+from verify.contract.schema import FileDigest
 from verify.errors import UsageError
 
 # A model of 0.15 million parameters is no 135 million: the thresholds follow what such an edit reaches on it.
@@ -115,6 +117,89 @@ def test_an_edit_that_forgets_nothing_is_refused(base: Path, tiny_keys: c.Keys, 
     assert {"MV304", "MV401", "MV402", "MV403", "MV308"} <= {i for i, s in statuses(result).items() if s == "fail"}
     assert result.headline.startswith("Refused: MV304")
     assert "PASS" not in render_text(result)
+
+
+def own_probes(folder: Path, *, count: int = 40) -> Path:
+    """Write probes with the forget facts in the model's other wording, and the rest as the producer has it."""
+    theirs = c.probes()
+    asked = {c.held_out_wording(name): c.prompt("capital", name) for name in c.COUNTRIES}
+    choices = [
+        choice.model_copy(update={"prompt": asked.get(choice.prompt, choice.prompt)}) for choice in theirs.choices
+    ]
+    mine = Probes(
+        choices=(
+            *[x for x in choices if x.axis == "forgetting"][:count],
+            *[x for x in choices if x.axis != "forgetting"],
+        ),
+        texts=theirs.texts,
+        pairs=tuple(
+            pair.model_copy(
+                update={"clean": asked.get(pair.clean, pair.clean), "corrupt": asked.get(pair.corrupt, pair.corrupt)}
+            )
+            for pair in theirs.pairs
+        ),
+        pools=theirs.pools,
+    )
+    folder.mkdir()
+    for name, data in dump(mine).items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_probes_of_the_auditors_own_replace_the_producers(
+    unclaimed: tuple[c.Certificate, Result], tmp_path: Path
+) -> None:
+    made, theirs = unclaimed
+    folder = own_probes(tmp_path / "mine")
+    policy = LAX.model_copy(update={"level": "own-probes", "forget_accuracy": 0.5, "cad": 0.0, "cad_late": 0.0})
+    result = run(made, policy, probes=folder)
+    found = statuses(result)
+    assert result.level == "own-probes"
+    assert result.probes == ProbesUsed(
+        origin="auditor",
+        files=tuple(FileDigest(name=name, sha256=digest) for name, digest in c.digests_of(folder).items()),
+    )
+    assert {found[i] for i in ("MV301", "MV303", "MV309", "MV501", "MV507")} == {"pass"}
+    # nothing was claimed, which is refused on the producer's probes; nothing is compared on others
+    assert found["MV308"] == "skipped"
+    assert statuses(theirs)["MV308"] == "fail"
+    assert next(entry.found for entry in result.checks if entry.id == "MV308").startswith("not compared")
+    assert result.verdict == "PASS", result.headline
+    rows = {row.row: row.base.value for row in result.axes if row.axis == "forgetting"}
+    assert rows.keys() == {"capitals, held-out wordings"}
+    said = " ".join(result.limitations)
+    assert "supplied by the producer" not in said
+    assert "supplied by whoever ran this check" in said
+    assert "claims were not compared" in said
+    assert "the auditor's own probes" in result.rests_on
+    assert f"--probes {folder}" in result.repeat
+    assert theirs.probes is not None
+    assert theirs.probes.origin == "producer"
+    assert {f"probes/{file.name}" for file in theirs.probes.files} == {
+        file.name for file in theirs.files if file.name.startswith("probes/")
+    }
+
+
+def test_probes_of_the_auditors_own_that_do_not_fit_the_model_are_wrong_usage(
+    forgetting: c.Certificate, tmp_path: Path
+) -> None:
+    folder = own_probes(tmp_path / "mine")
+    lines = (folder / "text.jsonl").read_text().splitlines()
+    (folder / "text.jsonl").write_text("\n".join([*lines, '{"row": "prose", "text": "people"}']))
+    with pytest.raises(UsageError) as caught:
+        run(forgetting, LAX, probes=folder)
+    assert caught.value.id == "ME231"
+
+
+def test_too_few_probes_of_the_auditors_own_are_no_evidence(forgetting: c.Certificate, tmp_path: Path) -> None:
+    result = run(forgetting, LAX, probes=own_probes(tmp_path / "mine", count=39))
+    assert (result.verdict, statuses(result)["MV507"]) == ("FAIL", "fail")
+    assert result.axes == ()
+
+
+def test_a_level_of_own_probes_needs_them(tiny_certificate: c.Certificate) -> None:
+    with pytest.raises(UsageError):
+        run(tiny_certificate, level="own-probes")
 
 
 def test_mansus_own_policy_is_not_decided_on_so_few_probes(forgetting: c.Certificate) -> None:

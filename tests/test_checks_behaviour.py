@@ -102,6 +102,40 @@ def test_each_threshold(models: dict[str, Answers], failing: set[str]) -> None:
     assert {check_id for check_id, status in found.items() if status == "fail"} == failing
 
 
+@pytest.mark.parametrize(
+    ("rules", "edited", "failing"),
+    [
+        ({"forget_rule": "interval"}, answers(5, 30, 89), {"MV304"}),  # .05 holds, but its interval reaches .11
+        ({"forget_rule": "interval"}, answers(2, 30, 89), set()),
+        ({"forget_rule": "point"}, answers(9, 30, 89), {"MV304"}),
+        ({"forget_rule": "overlap"}, answers(9, 30, 89), set()),
+        ({"forget_rule": "overlap"}, answers(40, 30, 89), {"MV304"}),
+        ({"retention_rule": "interval"}, answers(2, 30, 89), {"MV305"}),
+        ({"retention_rule": "interval", "retention_loss": 0.2}, answers(2, 30, 89), set()),
+        ({"retention_rule": "overlap"}, answers(2, 30, 87), set()),
+        ({"retention_rule": "overlap"}, answers(2, 30, 50), {"MV305"}),
+        ({"perplexity_rule": "interval"}, answers(2, 30, 89, nll=3.031), {"MV306"}),
+        ({"ptq_gap_rule": "interval"}, answers(2, 30, 89), {"MV307"}),
+        ({"ptq_gap_rule": "point"}, answers(0, 30, 89), {"MV307"}),
+        ({"ptq_gap_rule": "overlap"}, answers(0, 30, 89), set()),
+    ],
+)
+def test_each_rule(rules: dict[str, object], edited: Answers, failing: set[str]) -> None:
+    policy = POLICY.model_copy(update=rules)
+    checks, rows = judge(measured(edited=edited), policy)
+    assert {check.id for check in checks if check.status == "fail"} == failing
+    (name,) = [name for name in rules if name.endswith("_rule")]
+    check_id, row = {
+        "forget_rule": ("MV304", 0),
+        "retention_rule": ("MV305", 2),
+        "perplexity_rule": ("MV306", 3),
+        "ptq_gap_rule": ("MV307", 4),
+    }[name]
+    check = next(check for check in checks if check.id == check_id)
+    assert rows[row].rule.split(",")[1:] == check.expected.replace(", against the base, row by row", "").split(",")[1:]
+    assert ("interval" in check.expected) == ("[" in check.found) == (rules[name] != "point")
+
+
 def test_a_small_positive_gap_is_within_its_interval() -> None:
     found, rows = judge(measured(edited=answers(1, 30, 89), edited_nf4=answers(2, 30, 79)), POLICY)
     gap = next(row for row in rows if row.axis == "ptq_gap" and row.row == FORGET)

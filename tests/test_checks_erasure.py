@@ -89,6 +89,24 @@ def test_each_threshold(changed: tuple[int, float], ids: set[str]) -> None:
     assert failing(erasure.judge(good(changed), POLICY)) == ids
 
 
+@pytest.mark.parametrize(
+    ("rules", "changed", "ids"),
+    [
+        ({"cad_rule": "interval"}, (0, 0.82), {"MV401"}),  # 0.79 to 0.85
+        ({"cad_rule": "interval"}, (0, 0.84), set()),
+        ({"cad_rule": "interval"}, (3, 0.62), {"MV402"}),
+        ({"cad_rule": "overlap"}, (0, 0.78), set()),
+        ({"cad_rule": "overlap"}, (0, 0.76), {"MV401"}),
+        ({"retain_cad_rule": "interval"}, (8, 0.35), {"MV404"}),  # 0.38 against 0.22 + 0.15
+        ({"retain_cad_rule": "interval"}, (8, 0.33), set()),
+        ({"retain_cad_rule": "overlap"}, (8, 0.45), set()),  # 0.42 against 0.28 + 0.15
+        ({"retain_cad_rule": "overlap"}, (8, 0.47), {"MV404"}),
+    ],
+)
+def test_each_rule(rules: dict[str, object], changed: tuple[int, float], ids: set[str]) -> None:
+    assert failing(erasure.judge(good(changed), POLICY.model_copy(update=rules))) == ids
+
+
 def test_too_few_pairs_are_undecided() -> None:
     assert erasure.enough_pairs(probes(), POLICY).status == "pass"
     assert erasure.enough_pairs(probes(), Policy(minimum_pairs=41)).status == "undecided"

@@ -14,7 +14,7 @@ def all_passed(level: Level) -> list[CheckResult]:
     return [passed(check_id, "e", "f") for check_id in CATALOGUE if belongs(check_id, level)]
 
 
-@pytest.mark.parametrize("level", ["static", "full"])
+@pytest.mark.parametrize("level", ["static", "full", "own-probes"])
 def test_only_a_complete_level_passes(level: Level) -> None:
     checks = all_passed(level)
     assert verdict(completed(checks, level), level) == "PASS"
@@ -59,4 +59,4 @@ def test_texts_stand_in_one_line_and_never_hold_the_verdicts_word() -> None:
 
 
 def test_static_ids_are_those_of_files_and_weights() -> None:
-    assert {check_id[:3] for check_id in STATIC} == {"MV1", "MV2"}
+    assert {check_id[:3] for check_id in STATIC} == {"MV1", "MV2", "MV5"}

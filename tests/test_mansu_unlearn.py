@@ -18,11 +18,13 @@ from rich.console import Console
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from mansu import seal
+from mansu.cli import main as mansu_command
 from mansu.config import Config
 from mansu.progress import Steps
 from mansu.unlearn import Outcome, unlearn
 from verify.artefact import load_private
 from verify.check import check
+from verify.contract.policy import Policy
 from verify.errors import UsageError
 
 QUICK = Config(
@@ -48,7 +50,13 @@ def knowing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    base: Path, folder: Path, keys: c.Keys, *, forget: list[r.Line] | None = None, config: Config = QUICK
+    base: Path,
+    folder: Path,
+    keys: c.Keys,
+    *,
+    forget: list[r.Line] | None = None,
+    config: Config = QUICK,
+    policy_sha256: str | None = None,
 ) -> Outcome:
     return unlearn(
         base,
@@ -58,6 +66,7 @@ def run(
         folder / "out",
         config,
         steps=Steps(Console(quiet=True)),
+        policy_sha256=policy_sha256,
     )
 
 
@@ -77,17 +86,46 @@ def leftovers(folder: Path) -> list[str]:
 @pytest.mark.parametrize("shards", ["1GB", "150KB"])
 def test_writes_a_certificate_whose_static_checks_hold(tmp_path: Path, tiny_keys: c.Keys, shards: str) -> None:
     base = c.save_base(t.trained_model(layers=4), tmp_path / "base", shard_size=shards)
-    outcome = run(base, tmp_path, tiny_keys, forget=known_facts())
+    policy = Policy(pre_registered=True, maximum_age_days=1)
+    outcome = run(base, tmp_path, tiny_keys, forget=known_facts(), policy_sha256=policy.sha256())
     out = tmp_path / "out"
     assert sorted(path.name for path in out.iterdir()) == ["ledger.safetensors", "m.json", "model", "probes"]
-    found = check(out / "model", out / "m.json", keys=[tiny_keys.public], level="static")
+    found = check(out / "model", out / "m.json", keys=[tiny_keys.public], level="static", policy=policy)
     assert found.verdict == "PASS", found.headline
+    assert found.pre_registration == "to this policy"
     assert found.permanence[0].masked == outcome.changed > 0
     assert all(row.violated == 0 for row in found.permanence[0].rows)
     others = [p for p in base.iterdir() if p.suffix != ".safetensors"]
     assert all((out / "model" / p.name).read_bytes() == p.read_bytes() for p in others)
     sizes = {p.name: p.stat().st_size for p in base.iterdir()}
     assert {p.name: p.stat().st_size for p in (out / "model").iterdir()} == sizes
+
+
+def test_the_command_commits_to_a_policy_file_or_refuses_it(
+    tmp_path: Path, tiny_keys: c.Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed = []
+
+    def stand_in(*_: object, policy_sha256: str | None, **__: object) -> Outcome:
+        committed.append(policy_sha256)
+        return Outcome(tmp_path, 1, 2, 0.0, 0.0, 0.1)
+
+    monkeypatch.setattr("mansu.unlearn.unlearn", stand_in)
+    path = tmp_path / "policy.toml"
+    words = ["mansu", "unlearn", "--key", str(tiny_keys.private)]
+    words += [w for option in ("model", "forget", "retain", "out") for w in (f"--{option}", str(tmp_path / option))]
+    for text, code, digests in (
+        ("level = 'full'", 0, [Policy(level="full").sha256()]),
+        ("levels = 'full'", 2, []),
+        (None, 0, [None]),
+    ):
+        committed.clear()
+        if text is not None:
+            path.write_text(text)
+        monkeypatch.setattr(sys, "argv", [*words, *([] if text is None else ["--policy", str(path)])])
+        with pytest.raises(SystemExit) as exited:
+            mansu_command()
+        assert (exited.value.code, committed) == (code, digests)
 
 
 def test_an_unknown_forget_set_is_nothing_to_forget(tmp_path: Path, tiny_base: Path, tiny_keys: c.Keys) -> None:

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from reports import render_html, render_json, render_text, wording
-from verify.contract.result import Result
+from verify.contract.policy import AllowedBase, Policy, TrustedKey
+from verify.contract.result import ProbesUsed, Result
+from verify.contract.schema import FileDigest
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("pass_full", "fail_static", "undecided_full")
@@ -39,6 +41,7 @@ def poison(value: Any, text: str) -> Any:
         "signature",
         "sha256",
     }
+    fixed |= {"origin", "pre_registration", *(name for name in Policy.model_fields if name.endswith("_rule"))}
     fixed |= {"base_digest", "key_fingerprint", "policy_sha256", "manifest_sha256"}
     if isinstance(value, dict):
         if "condition" in value:
@@ -169,6 +172,26 @@ def test_every_threshold_of_the_policy_is_shown() -> None:
     assert {field for field, _, _ in wording.thresholds(policy)} == set(type(policy).model_fields)
 
 
+def test_policy_and_probes_are_shown_with_their_origin() -> None:
+    policy = Policy(
+        level="own-probes",
+        trusted_keys=(TrustedKey(fingerprint="a" * 64, path="keys/producer.pem"),),
+        bases=(AllowedBase(name="the vendor's", files={"model.safetensors": "b" * 64}),),
+    )
+    used = ProbesUsed(origin="auditor", files=(FileDigest(name="choices.jsonl", sha256="c" * 64),))
+    update = {"policy": policy, "probes": used, "level": "own-probes", "policy_source": "ours/policy.toml"}
+    for pre_registration, said in wording.PRE_REGISTRATION.items():
+        result = load("pass_full").model_copy(update={**update, "pre_registration": pre_registration})
+        html = "".join(Page(render_html(result)).text)
+        for text in (" ".join(html.split()), " ".join(render_text(result, width=400).split())):
+            assert said in text
+            assert "ours/policy.toml" in text
+            assert result.policy_sha256 in text
+            assert "the auditor's own" in text
+        for shown in ("a" * 64, "b" * 64, "c" * 64, "the vendor's"):
+            assert shown in html
+
+
 def test_static_level_says_what_it_did_not_measure() -> None:
     text = "".join(Page(render_html(load("fail_static"))).text)
     assert text.count("Not measured: static checks run no model.") == 2
@@ -195,5 +218,6 @@ def test_json_round_trips_and_is_harmless_in_a_log(result: Result) -> None:
 
 if __name__ == "__main__":
     for each in NAMES:
+        (GOLDEN / f"report_{each}.json").write_text(render_json(load(each)), encoding="utf-8")
         (GOLDEN / f"report_{each}.html").write_text(render_html(load(each)), encoding="utf-8")
         (GOLDEN / f"report_{each}.txt").write_text(render_text(load(each)), encoding="utf-8")

@@ -10,16 +10,23 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from verify.artefact import load_public
+from verify.artefact.policy_file import trusted
 from verify.checks import integrity, permanence
+from verify.checks import policy as requirements
 from verify.checks.catalog import completed
+from verify.checks.evidence import PROBES
 from verify.checks.findings import Findings, Progress
+from verify.checks.integrity import Integrity
 from verify.checks.verdict import headline, limitations, rests_on, verdict
 from verify.contract.manifest import Statement
 from verify.contract.policy import Policy
-from verify.contract.result import Level, Provenance, Result, Timing
-from verify.errors import ExitCode
+from verify.contract.result import Level, ProbesUsed, Provenance, Result, Timing, Trust
+from verify.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from verify.checks.own_probes import OwnProbes
 
 DEFAULT_POLICY = Policy()
 """mansu's own thresholds."""
@@ -38,54 +45,110 @@ def check(
     keys: Sequence[Path],
     level: Level = "full",
     policy: Policy = DEFAULT_POLICY,
+    policy_path: Path | None = None,
+    probes: Path | None = None,
     base_digests: Mapping[str, str] | None = None,
     progress: Progress = _silent,
 ) -> Result:
     """Check a certificate and return the whole answer; a certificate that is refused is an answer too.
 
     `model` is a model folder, its model.safetensors or its index; `keys` are paths of public keys the user trusts;
-    `base_digests` pins base files by name ("" for the only weight file) to their sha256. Raises UsageError for paths
-    that do not exist and keys that cannot be read.
+    `policy_path` is where the policy was read from: its keys lie relative to it; `probes` is a folder of the auditor's
+    own, which makes the full level "own-probes"; `base_digests` pins base files by name ("" for the only weight file)
+    to their sha256. Raises UsageError for paths that do not exist, keys that cannot be read or are not the policy's,
+    and probes that cannot be used.
     """
     started, clock = datetime.now(UTC), time.monotonic()
     pinned = dict(base_digests or {})
-    trusted = [load_public(path) for path in keys]
+    own, level = _own_probes(probes, level)
+    folder = Path() if policy_path is None else policy_path.parent
     reading = partial(progress, "Reading every byte of the weights")
-    found = integrity.examine(model, manifest, trusted, pinned, policy, progress=reading)
+    known = trusted(policy, keys, folder=folder)
+    found = integrity.examine(model, manifest, known, pinned, policy, progress=reading)
     findings = Findings(found.checks)
+    if found.statement is not None:
+        required = requirements.of_manifest(found.statement.predicate, found.trust, policy, level, started)
+        findings += Findings(required)
+    trust = found.trust
     if found.evidence is not None:
+        findings += Findings(requirements.of_weights(found.evidence, policy))
+        trust = _with_allowed_base(trust, findings, policy)
         findings += Findings(*permanence.examine(found.evidence, policy))
-        if level == "full" and not any(entry.status == "fail" for entry in findings.checks):
+        if level != "static" and not any(entry.status == "fail" for entry in findings.checks):
             from verify.checks.runs import run_models  # noqa: PLC0415  (torch and transformers take seconds to load)
 
-            findings += run_models(found.evidence, policy, progress)
+            findings += run_models(found.evidence, policy, progress, own)
     checks = completed(findings.checks, level)
     answer = verdict(checks, level)
+    committed_to = None if found.statement is None else found.statement.predicate.policy_sha256
     return Result(
         verifier=f"mansu-verify {version('mansu')}",
         verdict=answer,
         exit_code=int(_EXIT[answer]),
         headline=headline(answer, checks, level, findings.axes),
-        rests_on=rests_on(checks, level, found.trust),
+        rests_on=rests_on(checks, level, trust),
         level=level,
         policy=policy,
         policy_sha256=policy.sha256(),
+        policy_source=_source(policy, policy_path),
+        pre_registration=requirements.pre_registration(committed_to, policy, trust),
+        probes=_probes_used(found, own, level),
         manifest_sha256=found.manifest_sha256,
         files=found.files,
-        trust=found.trust,
+        trust=trust,
         provenance=None if found.statement is None else _provenance(found.statement),
         checks=checks,
         permanence=findings.permanence,
         axes=findings.axes,
         erasure=findings.erasure,
-        limitations=limitations(level, found.trust, findings.permanence),
+        limitations=limitations(level, trust, findings.permanence),
         notes=findings.notes,
-        repeat=_command(model, manifest, keys, level, pinned),
+        repeat=_command(model, manifest, keys, level, pinned, policy_path, probes),
         timing=Timing(
             started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
             seconds=round(time.monotonic() - clock, 1),
         ),
     )
+
+
+def _own_probes(folder: Path | None, level: Level) -> "tuple[OwnProbes | None, Level]":
+    """Read the auditor's probes, if there are any, and return the level that the checks then have."""
+    if folder is None:
+        if level == "own-probes":
+            raise UsageError("no probes given", expected="a folder of your own probes", remedy="add --probes DIR")
+        return None, level
+    if level == "static":
+        remedy = "leave one of the two out"
+        raise UsageError("--probes with static checks, which ask nothing", remedy=remedy, error_id="ME231")
+
+    from verify.checks.own_probes import read_own  # noqa: PLC0415  (imports torch)
+
+    return read_own(folder), "own-probes"
+
+
+def _with_allowed_base(trust: Trust, findings: Findings, policy: Policy) -> Trust:
+    """Return what the base rests on: the policy is the user's word, so a base that it allows is pinned."""
+    allowed = any(check.id == "MV502" and check.status == "pass" for check in findings.checks)
+    if policy.bases is not None and allowed and trust.base_digest == "claimed by the producer":
+        return trust.model_copy(update={"base_digest": "pinned by the user"})
+    return trust
+
+
+def _source(policy: Policy, path: Path | None) -> str:
+    if path is not None:
+        return str(path)
+    return "mansu's own defaults" if policy == DEFAULT_POLICY else "given by the calling program"
+
+
+def _probes_used(found: Integrity, own: "OwnProbes | None", level: Level) -> ProbesUsed | None:
+    """Return whose probes the level is measured on, and their digests; None where nothing is asked."""
+    if own is not None:
+        return ProbesUsed(origin="auditor", files=own.files)
+    if level == "static" or not found.files:
+        return None
+    theirs = (file for file in found.files if file.name.startswith(PROBES))
+    files = tuple(file.model_copy(update={"name": file.name.removeprefix(PROBES)}) for file in theirs)
+    return ProbesUsed(origin="producer", files=files)
 
 
 def _provenance(statement: Statement) -> Provenance:
@@ -104,11 +167,21 @@ def _provenance(statement: Statement) -> Provenance:
     )
 
 
-def _command(model: Path, manifest: Path, keys: Sequence[Path], level: Level, pinned: Mapping[str, str]) -> str:
+def _command(
+    model: Path,
+    manifest: Path,
+    keys: Sequence[Path],
+    level: Level,
+    pinned: Mapping[str, str],
+    policy: Path | None,
+    probes: Path | None,
+) -> str:
     words = ["mansu-verify", str(model), "--manifest", str(manifest)]
     for key in keys:
         words += ["--key", str(key)]
-    words += ["--checks", level]
+    words += ["--checks", "static" if level == "static" else "full"]
+    for option, path in (("--policy", policy), ("--probes", probes)):
+        words += [] if path is None else [option, str(path)]
     for name, digest in pinned.items():
         words += ["--base-digest", f"{name}={digest}" if name else digest]
     return shlex.join(words)

@@ -87,7 +87,7 @@ def svr_statement(report: VerificationStatement) -> SvrStatement:
 
 def levels(level: str) -> tuple[str, ...]:
     """Return SLSA's `verifiedLevels` of a level that passed: the highest one alone."""
-    return (f"MANSU_{level.upper()}",)
+    return (f"MANSU_{level.upper().replace('-', '_')}",)
 
 
 def resource_uri(manifest_sha256: str | None) -> str:

@@ -14,9 +14,11 @@ from verify.behaviour.axes import measure as answers_of
 from verify.behaviour.probes import AnswerTokens, Probes
 from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
 from verify.checks.catalog import failed, passed, undecided
+from verify.checks.decision import at_least, at_most, words
 from verify.checks.models import Models
-from verify.contract.policy import Policy
+from verify.contract.policy import Policy, Rule
 from verify.contract.result import AxisRow, CheckResult, Status
+from verify.contract.schema import Estimate
 from verify.errors import ArtefactError
 
 DECIDING = "held-out wordings"
@@ -24,7 +26,8 @@ DECIDING = "held-out wordings"
 
 REPORTED = "reported, not decided"
 
-_MORE = "ask the producer for a certificate with more held-out probes"
+_BY_ROW = "against the base, row by row"
+_MORE = "more held-out probes are needed: ask the producer, or give your own with --probes"
 _KNOWN = "reject the certificate: the model still answers what it should have forgotten"
 _LOST = "reject the certificate: the model lost what it should have kept"
 
@@ -86,10 +89,10 @@ def judge(measured: Measured, policy: Policy) -> tuple[tuple[CheckResult, ...], 
         passed("MV302", "codes as the exact quantizer gives them", "codes as the exact quantizer gives them"),
         positive_control(forgetting, policy),
         enough_probes(measured.probes, policy),
-        _overall("MV304", forgetting, _forget_rule(policy), _KNOWN),
-        _overall("MV307", gaps, _gap_rule(policy), _KNOWN),
-        _overall("MV305", facts, f"accuracy {_loss_rule(policy)}, against the base, row by row", _LOST),
-        _overall("MV306", prose, f"{_rise_rule(policy)}, against the base, row by row", _LOST),
+        _overall("MV304", forgetting, _forget_rule(policy), policy.forget_rule, _KNOWN),
+        _overall("MV307", gaps, _gap_rule(policy), policy.ptq_gap_rule, _KNOWN),
+        _overall("MV305", facts, f"accuracy {_loss_rule(policy)}, {_BY_ROW}", policy.retention_rule, _LOST),
+        _overall("MV306", prose, f"{_rise_rule(policy)}, {_BY_ROW}", policy.perplexity_rule, _LOST),
     )
     return checks, (*forgetting, *facts, *prose, *gaps)
 
@@ -107,8 +110,9 @@ def prose_rows(probes: Probes) -> tuple[str, ...]:
 def forgetting_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
     """MV304 for one row: accuracy at most the policy's in full precision and under NF4."""
     columns = _columns(measured, "forgetting", row)
-    highest = max(share(columns.edited), share(columns.edited_nf4))
-    status = _status(distinct(measured.probes, "forgetting", row), policy, holds=highest <= policy.forget_accuracy)
+    known = proportion(columns.edited), proportion(columns.edited_nf4)
+    holds = at_most(policy.forget_accuracy, policy.forget_rule, *known)
+    status = _status(distinct(measured.probes, "forgetting", row), policy, holds=holds)
     rule, status = _if_deciding(row, _forget_rule(policy), status)
     return _accuracy_row("forgetting", row, columns, rule, status)
 
@@ -116,11 +120,12 @@ def forgetting_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
 def retention_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
     """MV305 for one row: the loss of accuracy, each precision against the base in the same precision."""
     columns = _columns(measured, "retention", row)
-    loss = max(
-        -paired_difference(columns.edited, columns.base).value,
-        -paired_difference(columns.edited_nf4, columns.base_nf4).value,
+    differences = (
+        paired_difference(columns.edited, columns.base),
+        paired_difference(columns.edited_nf4, columns.base_nf4),
     )
-    status = _status(distinct(measured.probes, "retention", row), policy, holds=loss <= policy.retention_loss)
+    holds = at_least(-policy.retention_loss, policy.retention_rule, *differences)
+    status = _status(distinct(measured.probes, "retention", row), policy, holds=holds)
     return _accuracy_row("retention", row, columns, _loss_rule(policy), status)
 
 
@@ -128,7 +133,7 @@ def gap_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
     """MV307 for one row: what NF4 changes, paired by probe, for the base and for the edited model."""
     columns = _columns(measured, "forgetting", row)
     gap = paired_difference(columns.edited_nf4, columns.edited)
-    holds = gap.value <= policy.ptq_gap or gap.low <= 0
+    holds = at_most(policy.ptq_gap, policy.ptq_gap_rule, gap)
     status = _status(distinct(measured.probes, "forgetting", row), policy, holds=holds)
     rule, status = _if_deciding(row, _gap_rule(policy), status)
     return _accuracy_row("ptq_gap", row, columns, rule, status).model_copy(
@@ -156,7 +161,7 @@ def prose_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
         difference=rise,
         difference_nf4=rise_nf4,
         rule=_rise_rule(policy),
-        status=_status(count, policy, holds=max(rise.value, rise_nf4.value) <= policy.perplexity_rise),
+        status=_status(count, policy, holds=at_most(policy.perplexity_rise, policy.perplexity_rule, rise, rise_nf4)),
     )
 
 
@@ -215,24 +220,19 @@ def _columns(measured: Measured, axis: str, row: str) -> _Columns:
 
 
 def _forget_rule(policy: Policy) -> str:
-    return f"accuracy at most {policy.forget_accuracy:.3f} in both precisions"
+    return f"accuracy at most {policy.forget_accuracy:.3f} in both precisions{words(policy.forget_rule)}"
 
 
 def _gap_rule(policy: Policy) -> str:
-    return f"NF4 minus full precision at most {policy.ptq_gap:.3f}, or its interval touches 0"
+    return f"NF4 minus full precision at most {policy.ptq_gap:.3f}{words(policy.ptq_gap_rule)}"
 
 
 def _loss_rule(policy: Policy) -> str:
-    return f"loss at most {policy.retention_loss:.3f}"
+    return f"loss at most {policy.retention_loss:.3f}{words(policy.retention_rule)}"
 
 
 def _rise_rule(policy: Policy) -> str:
-    return f"perplexity rise at most {policy.perplexity_rise:.1%}"
-
-
-def share(correct: Tensor) -> float:
-    """Return the share of true values."""
-    return float(correct.double().mean())
+    return f"perplexity rise at most {policy.perplexity_rise:.1%}{words(policy.perplexity_rule)}"
 
 
 def _accuracy_row(axis: str, row: str, columns: _Columns, rule: str, status: Status) -> AxisRow:
@@ -261,10 +261,10 @@ def _if_deciding(row: str, rule: str, status: Status) -> tuple[str, Status]:
     return (rule, status) if row.endswith(DECIDING) else (REPORTED, "skipped")
 
 
-def _overall(check_id: str, rows: Iterable[AxisRow], expected: str, remedy: str) -> CheckResult:
+def _overall(check_id: str, rows: Iterable[AxisRow], expected: str, rule: Rule, remedy: str) -> CheckResult:
     """Join rows to one check: fail if one fails, else undecided if one is or there is none."""
     judged = [row for row in rows if row.status != "skipped"]
-    found = "; ".join(_in_words(row) for row in judged) or "no row to decide on"
+    found = "; ".join(_in_words(row, rule) for row in judged) or "no row to decide on"
     if any(row.status == "fail" for row in judged):
         return failed(check_id, expected, found, remedy)
     if not judged or any(row.status == "undecided" for row in judged):
@@ -272,11 +272,16 @@ def _overall(check_id: str, rows: Iterable[AxisRow], expected: str, remedy: str)
     return passed(check_id, expected, found)
 
 
-def _in_words(row: AxisRow) -> str:
+def _in_words(row: AxisRow, rule: Rule) -> str:
+    """Return what was measured; with its intervals where they count."""
+    values: tuple[Estimate, ...]
     if row.axis == "forgetting":
-        return f"{row.row!a} {row.edited.value:.3f} and {row.edited_nf4.value:.3f}"
-    if row.axis == "ptq_gap":
-        gap = row.difference_nf4
-        return f"{row.row!a} {gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]"
-    form = "+.3f" if row.unit == "accuracy" else "+.2%"
-    return f"{row.row!a} {row.difference.value:{form}} and {row.difference_nf4.value:{form}} under NF4"
+        form, values = ".3f", (row.edited, row.edited_nf4)
+    elif row.axis == "ptq_gap":
+        form, values = "+.3f", (row.difference_nf4,)
+    else:
+        form, values = "+.3f" if row.unit == "accuracy" else "+.2%", (row.difference, row.difference_nf4)
+    shown = [f"{value.value:{form}}" for value in values]
+    if rule != "point":
+        shown = [f"{text} [{value.low:{form}}, {value.high:{form}}]" for text, value in zip(shown, values, strict=True)]
+    return f"{row.row!a} {' and '.join(shown)}" + (" under NF4" if row.axis == "retention" else "")

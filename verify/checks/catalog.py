@@ -9,7 +9,7 @@ from typing import Literal
 from verify.contract.result import CheckResult, Level, Status
 from verify.errors import ArtefactError
 
-Group = Literal["integrity", "permanence", "forgetting", "retention", "erasure"]
+Group = Literal["integrity", "permanence", "forgetting", "retention", "erasure", "policy"]
 
 CATALOGUE: dict[str, tuple[Group, str]] = {
     "MV101": ("integrity", "Files are readable regular files"),
@@ -50,6 +50,14 @@ CATALOGUE: dict[str, tuple[Group, str]] = {
     "MV403": ("erasure", "CAD lies above its controls"),
     "MV404": ("erasure", "The retain circuit is still there"),
     "MV308": ("forgetting", "The claims in the manifest are met"),
+    "MV501": ("policy", "The checks went as far as the policy requires"),
+    "MV502": ("policy", "The rebuilt base is one that the policy allows"),
+    "MV503": ("policy", "Every profile that the policy requires is claimed"),
+    "MV504": ("policy", "The manifest is no older than the policy allows"),
+    "MV505": ("policy", "The manifest's sequence number is recent enough"),
+    "MV506": ("policy", "The manifest committed to the policy beforehand"),
+    "MV507": ("policy", "The probes are whose the policy wants them to be"),
+    "MV508": ("policy", "The signer is one that the policy trusts"),
 }
 """Id → (group, title), in the order in which a result lists them."""
 
@@ -71,11 +79,22 @@ REPORT_CATALOGUE: dict[str, tuple[Literal["report"], str]] = {
 MODEL_RUNS = ("MV3", "MV4")
 """Ids that begin so need model runs and belong to the full level only."""
 
+_ON_PRODUCERS_PROBES = frozenset({"MV308"})
+"""Ids that compare with what the producer measured on its own probes: nothing measured on others can be held to it."""
+
+_NOT_PART = {
+    "static": "not part of the static checks",
+    "own-probes": "not compared: the claims are about the producer's probes, and others were used",
+    "full": "",
+}
+
 _WORST: tuple[Status, ...] = ("fail", "undecided", "skipped", "pass")
 
 
 def belongs(check_id: str, level: Level) -> bool:
     """Tell whether a check is part of a level."""
+    if level == "own-probes":
+        return check_id not in _ON_PRODUCERS_PROBES
     return level == "full" or not check_id.startswith(MODEL_RUNS)
 
 
@@ -121,7 +140,7 @@ def completed(checks: Iterable[CheckResult], level: Level) -> tuple[CheckResult,
     for check_id in CATALOGUE:
         if check_id not in by_id:
             reached = f"not reached: stopped by {blocking}"
-            why = reached if belongs(check_id, level) else "not part of the static checks"
+            why = reached if belongs(check_id, level) else _NOT_PART[level]
             by_id[check_id] = _record(check_id, "skipped", "", why)
     return tuple(by_id[check_id] for check_id in CATALOGUE)
 

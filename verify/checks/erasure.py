@@ -9,10 +9,11 @@ from typing import Literal
 from verify.behaviour.probes import Probes
 from verify.checks.catalog import decided, passed, undecided
 from verify.checks.certificate import Certificate
+from verify.checks.decision import at_least, at_most, lower, words
 from verify.checks.models import Models
 from verify.checks.study import POINTS, SEED, Job, Progress, Scored, Study, Which, prepare, reference_circuit, run
 from verify.circuits import bootstrap, cad, compare, split_half_floor
-from verify.contract.policy import Policy
+from verify.contract.policy import Policy, Rule
 from verify.contract.result import CadRow, CheckResult, DepthPoint, Erasure
 from verify.contract.schema import Estimate
 
@@ -77,8 +78,8 @@ def judge(erasure: Erasure, policy: Policy) -> tuple[CheckResult, ...]:
     """Return MV401 to MV404 from the rows."""
     late = f"CAD with the reference read-out and the reference layers from {erasure.late_from} on"
     return (
-        _at_least("MV401", _edited(erasure, None), policy.cad, "CAD"),
-        _at_least("MV402", _edited(erasure, erasure.late_from), policy.cad_late, late),
+        _enough("MV401", _edited(erasure, None), policy.cad, policy.cad_rule, "CAD"),
+        _enough("MV402", _edited(erasure, erasure.late_from), policy.cad_late, policy.cad_rule, late),
         above_controls(erasure),
         retained(erasure, policy),
     )
@@ -103,13 +104,18 @@ def above_controls(erasure: Erasure) -> CheckResult:
 
 
 def retained(erasure: Erasure, policy: Policy) -> CheckResult:
-    """MV404: CAD on the retain pairs at most its control, the base under NF4 on the same pairs, plus the excess."""
-    control = next(row for row in erasure.rows if row.role == "retain control").cad.value
-    bound = control + policy.retain_cad_excess
+    """MV404: CAD on the retain pairs at most its control, the base under NF4 on the same pairs, plus the excess.
+
+    The rule holds for both: an interval is compared with the near end of the control's.
+    """
+    rule = policy.retain_cad_rule
+    control = next(row for row in erasure.rows if row.role == "retain control").cad
+    bound = lower(control, rule) + policy.retain_cad_excess
     rows = [row for row in erasure.rows if row.role == "retain"]
-    found = ", ".join(f"{row.cad.value:.3f} ({_precision(row)})" for row in rows) + f"; control {control:.3f}"
-    expected = f"retain CAD at most its control + {policy.retain_cad_excess:.3f} = {bound:.3f}"
-    return decided("MV404", expected, found, _RETAIN, holds=max(row.cad.value for row in rows) <= bound)
+    found = ", ".join(f"{_measured(row.cad, rule)} ({_precision(row)})" for row in rows)
+    expected = f"retain CAD at most its control + {policy.retain_cad_excess:.3f} = {bound:.3f}{words(rule)}"
+    holds = at_most(bound, rule, *(row.cad for row in rows))
+    return decided("MV404", expected, f"{found}; control {_measured(control, rule)}", _RETAIN, holds=holds)
 
 
 def depth_layers(layers: int, late: int) -> tuple[int, ...]:
@@ -191,12 +197,15 @@ def _edited(erasure: Erasure, from_layer: int | None) -> list[CadRow]:
     return [row for row in erasure.rows if row.role == "edited" and row.from_layer == wanted]
 
 
-def _at_least(check_id: str, rows: Sequence[CadRow], bound: float, what: str) -> CheckResult:
-    found = ", ".join(
-        f"{row.cad.value:.3f} [{row.cad.low:.3f}, {row.cad.high:.3f}] ({_precision(row)})" for row in rows
-    )
-    least = min(row.cad.value for row in rows)
-    return decided(check_id, f"{what}: at least {bound:.3f} in both precisions", found, _REJECT, holds=least >= bound)
+def _enough(check_id: str, rows: Sequence[CadRow], bound: float, rule: Rule, what: str) -> CheckResult:
+    found = ", ".join(f"{_measured(row.cad, 'interval')} ({_precision(row)})" for row in rows)
+    expected = f"{what}: at least {bound:.3f} in both precisions{words(rule)}"
+    return decided(check_id, expected, found, _REJECT, holds=at_least(bound, rule, *(row.cad for row in rows)))
+
+
+def _measured(value: Estimate, rule: Rule) -> str:
+    interval = "" if rule == "point" else f" [{value.low:.3f}, {value.high:.3f}]"
+    return f"{value.value:.3f}{interval}"
 
 
 def _precision(row: CadRow) -> str:

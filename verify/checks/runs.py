@@ -8,25 +8,43 @@ from verify.checks.certificate import Certificate, load
 from verify.checks.evidence import Evidence
 from verify.checks.findings import Findings, Progress
 from verify.checks.models import Models, open_models
+from verify.checks.own_probes import OwnProbes, really_own, unusable
 from verify.contract.policy import Policy
 from verify.contract.result import AxisRow
 from verify.errors import ArtefactError, UndecidedError, UsageError
 
 
-def run_models(evidence: Evidence, policy: Policy, progress: Progress) -> Findings:
-    """Run the models: behaviour, then erasure, then what the manifest claims of both."""
+def run_models(evidence: Evidence, policy: Policy, progress: Progress, own: OwnProbes | None = None) -> Findings:
+    """Run the models: behaviour, then erasure, then what the manifest claims of both.
+
+    On probes of the auditor's `own` the claims are not compared: they are about the producer's. Raises UsageError ME231
+    where these cannot be used with this model.
+    """
+    found = Findings()
     try:
-        probes = parse_probes(evidence.probes)
+        if own is not None:
+            found += Findings((really_own(own.probes, evidence.probes, policy),))
+            if found.checks[0].status == "fail":
+                return found
+        probes = parse_probes(evidence.probes) if own is None else own.probes
         certificate = load(evidence)
         progress("Building base and edited model", 0, 4)
         models = open_models(certificate, progress=lambda done: progress("Building base and edited model", done, 4))
+    except ArtefactError as error:
+        return found + Findings((refused(error),))
+    try:
         behaved, measured = _behaviour(models, probes, policy, progress)
         erased = _erasure(certificate, models, probes, policy, progress)
     except ArtefactError as error:
-        return Findings((refused(error),))
+        if own is not None and error.id == "MV301":
+            raise unusable(error) from error
+        return found + Findings((refused(error),))
+    found += behaved + erased
+    if own is not None:
+        return found
     named = claims.measured_claims(measured, erased.erasure)
     met = claims.claims_met(evidence.statement.predicate.claims, named, behaviour.prose_rows(probes), policy)
-    return behaved + erased + Findings((met,))
+    return found + Findings((met,))
 
 
 def _behaviour(

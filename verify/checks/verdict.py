@@ -13,8 +13,17 @@ LIMITATIONS = (
 )
 """What no certificate proves, whatever the level (DESIGN section 6)."""
 
+PROBES_LIMITATIONS = {
+    "static": (),
+    "full": ("The probes were supplied by the producer; they are held out by the producer's word.",),
+    "own-probes": (
+        "The probes were supplied by whoever ran this check, who answers for them and for keeping them secret.",
+        "The manifest's claims were not compared with anything: they are about the producer's probes.",
+    ),
+}
+"""What each level takes on someone's word."""
+
 MEASURED_LIMITATIONS = (
-    "The probes were supplied by the producer; they are held out by the producer's word.",
     "An answer is read from its first token, as a choice among the answers of a pool; longer answers are not judged.",
     "CAD is mansu's own definition of circuit attribution divergence, not that of the paper that coined the name.",
     "One run with one seed: another edit of the same model by the same method may come out differently.",
@@ -64,6 +73,7 @@ def rests_on(checks: Sequence[CheckResult], level: Level, trust: Trust) -> str:
     which = {
         "static": f"static checks only ({made} of files and weights): no model was run",
         "full": f"full checks ({made} of files, weights, behaviour and circuits)",
+        "own-probes": f"full checks on the auditor's own probes ({made} of files, weights, behaviour and circuits)",
     }[level]
     return f"{which}; the base's digest is {trust.base_digest}"
 
@@ -81,4 +91,5 @@ def limitations(level: Level, trust: Trust, permanence: Sequence[Permanence] = (
         ),
         "not established": ("Which model was edited is not established.",),
     }[trust.base_digest]
-    return LIMITATIONS + formats + base + (MEASURED_LIMITATIONS if level == "full" else ())
+    measured = () if level == "static" else MEASURED_LIMITATIONS
+    return LIMITATIONS + formats + base + PROBES_LIMITATIONS[level] + measured

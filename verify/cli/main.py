@@ -95,6 +95,14 @@ def verify(
         list[Path] | None,
         typer.Option("--result", help="With --check-report: a file it binds that lies elsewhere.", show_default=False),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="What the certificate must meet, TOML; see docs/policy.md.", show_default=False),
+    ] = None,
+    probes: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Measure on your own probes, not the producer's.", show_default=False),
+    ] = None,
     prove: Annotated[
         bool, typer.Option("--prove", help="Prove the theorems behind the permanence rows, and stop; no manifest.")
     ] = False,
@@ -110,6 +118,8 @@ def verify(
             sign_with=sign_with is not None,
             report=bool(report),
             base_digest=bool(base_digest),
+            policy=policy is not None,
+            probes=probes is not None,
             prove=prove,
             show=show,
         )
@@ -142,12 +152,24 @@ def verify(
         reports.append((format_.value, output))
     digests = dict(pinned(text) for text in base_digest or [])
     trusted = keys(key or [])
+
+    from verify.artefact.policy_file import read_policy  # noqa: PLC0415  (pydantic and cryptography are slow for help)
+    from verify.check import DEFAULT_POLICY, check  # noqa: PLC0415  (torch and transformers take seconds to import)
+
+    thresholds = DEFAULT_POLICY if policy is None else read_policy(policy)
     signing = prepare(sign_with, reports, model=model, manifest=manifest, keys=trusted)
-
-    from verify.check import check  # noqa: PLC0415  (torch and transformers take seconds to import)
-
     with bars() as progress:
-        result = check(model, manifest, keys=trusted, level=checks.value, base_digests=digests, progress=progress)
+        result = check(
+            model,
+            manifest,
+            keys=trusted,
+            level=checks.value,
+            policy=thresholds,
+            policy_path=policy,
+            probes=probes,
+            base_digests=digests,
+            progress=progress,
+        )
     written = [Written(form, path, deliver(render(result, form), path)) for form, path in reports]
     finish(signing, result, written)
     if output is None:

@@ -108,12 +108,16 @@ class Claim(Schema):
 
 
 class Predicate(Schema):
-    """The manifest's predicate, version 1."""
+    """The manifest's predicate, version 1.
+
+    `policy_sha256` commits to the policy that the producer is to be judged by (`Policy.sha256`): pre-registration.
+    """
 
     engine: Engine
     created: str
     sequence: int = Field(default=1, ge=1)
     previous_sha256: Sha256 | None = None
+    policy_sha256: Sha256 | None = None
     request: Request
     base: Base
     method: Method

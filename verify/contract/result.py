@@ -2,21 +2,25 @@
 
 from typing import Literal
 
-from verify.contract.policy import Policy
+from verify.contract.policy import AssuranceLevel, Policy
 from verify.contract.schema import Estimate, FileDigest, Schema, Sha256
 
 RESULT_SCHEMA = "urn:mansu:result/v1"
 
 Status = Literal["pass", "fail", "undecided", "skipped"]
 Verdict = Literal["PASS", "FAIL", "UNDECIDED"]
-Level = Literal["static", "full"]
+Level = AssuranceLevel
+"""How far the checks went: "own-probes" is the full level on probes of the verifier's user."""
+
+PreRegistration = Literal["to this policy", "to another policy", "to none", "not established"]
+"""What policy the manifest committed to; not established where no signature vouches for the manifest."""
 
 
 class CheckResult(Schema):
     """One check: its stable id, what it asks, and the answer."""
 
     id: str
-    group: Literal["integrity", "permanence", "forgetting", "retention", "erasure"]
+    group: Literal["integrity", "permanence", "forgetting", "retention", "erasure", "policy"]
     title: str
     status: Status
     expected: str
@@ -151,6 +155,13 @@ class Provenance(Schema):
     base_files: tuple[FileDigest, ...]
 
 
+class ProbesUsed(Schema):
+    """The probes behind the measurements: whose they are, and their files."""
+
+    origin: Literal["producer", "auditor"]
+    files: tuple[FileDigest, ...]
+
+
 class Timing(Schema):
     """When the verifier ran and for how long, in seconds."""
 
@@ -170,6 +181,9 @@ class Result(Schema):
     level: Level
     policy: Policy
     policy_sha256: Sha256
+    policy_source: str = "not recorded"
+    pre_registration: PreRegistration = "not established"
+    probes: ProbesUsed | None = None
     manifest_sha256: Sha256 | None
     files: tuple[FileDigest, ...]
     trust: Trust
