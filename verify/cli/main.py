@@ -8,16 +8,22 @@ import traceback
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
-from verify.cli.arguments import keys, pinned, report_target, require_outside
-from verify.cli.output import deliver, render
+from verify.cli import failure
+from verify.cli.arguments import completed_ids, completed_reports, keys, pinned, report_target, require_outside
+from verify.cli.output import deliver, discard, in_colour, render
 from verify.cli.progress import bars
+from verify.cli.standalone import explain as explained
 from verify.cli.standalone import prove as prove_theorems
 from verify.cli.standalone import shown_manifest
-from verify.errors import ExitCode, MansuError, UsageError
+from verify.errors import ExitCode, InterruptedCommand, MansuError, UsageError
+
+if TYPE_CHECKING:
+    from reports.text import Detail
+    from verify.contract.failure import Failure
 
 
 class Checks(StrEnum):
@@ -32,9 +38,12 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+    markdown = "markdown"
+    sarif = "sarif"
+    junit = "junit"
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _version(value: bool) -> None:
@@ -59,7 +68,12 @@ def verify(
     format_: Annotated[Format, typer.Option("--format", help="Form of the result on stdout.")] = Format.text,
     report: Annotated[
         list[str] | None,
-        typer.Option(metavar="html=PATH", help="Write a report too; html, json or text.", show_default=False),
+        typer.Option(
+            metavar="FORM=PATH",
+            help="Write a report too: html, pdf, json, text, markdown, sarif or junit; repeatable.",
+            show_default=False,
+            autocompletion=completed_reports,
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the result here, not to stdout.", show_default=False)
@@ -72,6 +86,19 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="The verdict's line only, and no progress.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Every check in full, and all that was read.")
+    ] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Say what an id such as MV203 means, why it matters and how to fix it, and stop.",
+            show_default=False,
+            autocompletion=completed_ids,
+        ),
+    ] = None,
     prove: Annotated[
         bool, typer.Option("--prove", help="Prove the theorems behind the permanence rows, and stop; no manifest.")
     ] = False,
@@ -82,6 +109,11 @@ def verify(
     ] = False,
 ) -> None:
     """Check an unlearning certificate: exit 0 PASS, 1 FAIL, 2 usage, 3 undecided, 4 internal error."""
+    if quiet and verbose:
+        raise UsageError("-q and -v contradict each other", remedy="leave one of them out")
+    if explain is not None:
+        typer.echo(explained(explain, format_.value), nl=False)
+        return
     if prove:
         raise typer.Exit(prove_theorems(format_.value, output))
     if manifest is None:
@@ -98,30 +130,52 @@ def verify(
 
     from verify.check import check  # noqa: PLC0415  (torch and transformers take seconds to import)
 
-    with bars() as progress:
+    for path in (output, *(path for _, path in reports)):
+        discard(path)
+    detail: Detail = "quiet" if quiet else "verbose" if verbose else "normal"
+    with bars(shown=not quiet) as progress:
         result = check(
             model, manifest, keys=keys(key or []), level=checks.value, base_digests=digests, progress=progress
         )
     for form, path in reports:
         deliver(render(result, form), path)
-    deliver(render(result, format_.value), output)
+    deliver(render(result, format_.value, detail=detail, colour=in_colour(output)), output)
     raise typer.Exit(result.exit_code)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit; whatever was not foreseen is exit 4 with one line, and a traceback on --debug."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    form = failure.form_asked(words)
     try:
-        app(args=words, prog_name="mansu-verify")
+        code = app(args=words, prog_name="mansu-verify", standalone_mode=False)
+        if code == ExitCode.INTERRUPTED:  # typer's answer to Ctrl-C
+            raise InterruptedCommand("interrupted")  # noqa: TRY301  (one exit for both ways that it arrives)
+        sys.exit(code or 0)
+    except _UnusableCommand as error:
+        error.show()
+        _stop(failure.of_usage(error.format_message()), form)
     except MansuError as error:
         typer.echo(error.diagnostic(), err=True)
-        sys.exit(int(error.exit_code))
+        _stop(failure.of_error(error), form)
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(int(ExitCode.INTERRUPTED))
+        typer.echo("ME130: interrupted", err=True)
+        _stop(failure.of_error(InterruptedCommand("interrupted")), form)
     except Exception as error:  # noqa: BLE001  (the one place where every bug must become exit 4, never a verdict)
         if "--debug" in words:
             traceback.print_exc()
-        line = " ".join(str(error).split())
-        typer.echo(f"ME400: internal error: {type(error).__name__}: {line} (--debug shows where)", err=True)
-        sys.exit(int(ExitCode.INTERNAL))
+        bug = failure.of_bug(error)
+        typer.echo(f"{bug.id}: {bug.message} ({bug.remedy})", err=True)
+        _stop(bug, form)
+
+
+_UnusableCommand = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+"""What typer raises for every command line that it cannot use; it exports only this heir of it by name."""
+
+
+def _stop(failed: "Failure", form: str) -> NoReturn:
+    """Print the error in the form asked for, and exit with its code even if that cannot be printed."""
+    try:
+        failure.report(failed, form)
+    finally:
+        sys.exit(failed.exit_code)
