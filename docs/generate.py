@@ -58,10 +58,8 @@ def help_page() -> str:
 
 def index_page() -> str:
     """Return docs/checks/README.md."""
-    head = (
-        "# Checks and errors\n\n"
-        "Written by `python docs/generate.py` from the docstrings in `verify/contract/catalogue/`. `mansu-verify --explain MV203` prints a page.\n"
-    )
+    source = "Written by `python docs/generate.py` from the docstrings in `verify/contract/catalogue/`."
+    head = f"# Checks and errors\n\n{source} `mansu-verify --explain MV203` prints a page.\n"
     return head + _listed("Checks, in the order of a result", CHECKS) + _listed("Errors", ERRORS)
 
 
