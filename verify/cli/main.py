@@ -62,7 +62,11 @@ def verify(
     manifest: Annotated[Path | None, typer.Option(help="The certificate's m.json.", show_default=False)] = None,
     key: Annotated[
         list[Path] | None,
-        typer.Option(help="Public key you trust, PEM; repeatable. Default: the path in MANSU_KEY.", show_default=False),
+        typer.Option(
+            metavar="PATH",
+            help="Public key you trust, PEM; repeatable. Default: the path in MANSU_KEY.",
+            show_default=False,
+        ),
     ] = None,
     checks: Annotated[Checks, typer.Option(help="static runs no model.")] = Checks.full,
     format_: Annotated[Format, typer.Option("--format", help="Form of the result on stdout.")] = Format.text,
