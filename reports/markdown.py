@@ -15,7 +15,7 @@ from verify.contract.schema import Estimate
 
 VERDICT_MARK = {"PASS": "✅", "FAIL": "❌", "UNDECIDED": "⚠️"}
 
-_ACTIVE = re.compile(r"[&<>|`*_\[\]~@#$\\^!{}\"']|:(?=//)|(?<=[wW])\.|^[-+=](?!\d)|^\d+(?=[.)](?:\s|$))")
+_ACTIVE = re.compile(r"[&<>|`*_\[\]~@#$\\^]|:(?=//)|(?<=[wW])\.|^[-+=](?!\d)|^\d+(?=[.)](?:\s|$))")
 
 
 def render_markdown(result: Result) -> str:
