@@ -15,7 +15,10 @@ import mansu
 from verify.errors import ExitCode, MansuError
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Unlearning that survives NF4 quantization, with the evidence."
+    no_args_is_help=True,
+    help="Unlearning that survives NF4 quantization, with the evidence.",
+    rich_markup_mode=None,  # plain help, as of mansu-verify: the README holds both
+    pretty_exceptions_enable=False,
 )
 
 

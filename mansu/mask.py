@@ -70,7 +70,7 @@ def select(
     for name, region in regions.items():
         weight = layers[name].weight.detach().to(stored)
         projected = (forget_gradient[name].float() @ null_space.projectors[name]).abs()
-        contrast = projected * quantize(weight).scales() / (fisher.diagonal[name] + fisher.mean).sqrt()
+        contrast = projected * quantize(weight, name=name).scales() / (fisher.diagonal[name] + fisher.mean).sqrt()
         saliency[name] = contrast.masked_fill_(~region | absmax_holders(weight), 0).reshape(-1)
     threshold = _threshold(saliency, size)
     indices = {name: (value >= threshold).nonzero().reshape(-1) for name, value in saliency.items()}

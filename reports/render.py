@@ -9,6 +9,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import figures, wording
+from reports.plain import harmless
+from verify.contract.failure import Failure
 from verify.contract.result import Erasure, Permanence, Result
 
 
@@ -34,7 +36,12 @@ def render_json(result: Result) -> str:
     Characters that a terminal might obey leave as escapes, and so does the second of two `#`, which some CI logs read
     as the start of a command.
     """
-    return result.model_dump_json(indent=2, by_alias=True, ensure_ascii=True).replace("##", "#\\u0023") + "\n"
+    return harmless(result.model_dump_json(indent=2, by_alias=True, ensure_ascii=True)) + "\n"
+
+
+def render_json_failure(failure: Failure) -> str:
+    """Return an error in the same form; `Failure.model_validate_json` reads it back."""
+    return harmless(failure.model_dump_json(indent=2, by_alias=True, ensure_ascii=True)) + "\n"
 
 
 @cache

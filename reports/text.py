@@ -1,22 +1,35 @@
 """The result as terminal text: verdict first, nothing wider than asked, nothing a terminal or a CI log would obey."""
 
+import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
-from rich.cells import cell_len, chop_cells
+from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.color import ColorSystem
+from rich.style import Style
 
 from reports import wording
+from reports.plain import neutral
+from verify.contract.catalogue import Entry
 from verify.contract.result import AxisRow, CheckResult, Erasure, Permanence, Result
 
+Detail = Literal["quiet", "normal", "verbose"]
+"""How much to say: the verdict's line alone; a line for every check; every check in full."""
+
 _MARGIN = "  "
+_COLOURS = {"PASS": "green", "✓": "green", "FAIL": "red", "✗": "red", "UNDECIDED": "yellow", "?": "yellow"}
+_COLOURED = re.compile(r"(PASS|FAIL|UNDECIDED)(?= \()|[✓✗?] MV\d{3}")
 
 
-def render_text(result: Result, *, width: int = 80) -> str:
+def render_text(result: Result, *, width: int = 80, detail: Detail = "normal") -> str:
     """Return the result as lines of at most `width` columns (40 or more) with a final newline.
 
     Only a single word of the command to repeat may be longer: a broken command would be worse than a long line.
     """
     level = f"({wording.LEVEL[result.level]}; exit code {result.exit_code})"
+    if detail == "quiet":
+        return f"{result.verdict} {level}\n"
     lines = [*wrap(level, width, first=f"{result.verdict} "), "", *wrap(result.headline, width)]
     lines += _facts(
         width,
@@ -29,10 +42,11 @@ def render_text(result: Result, *, width: int = 80) -> str:
     )
     sections = (
         ("Four axes, with 95 % intervals", _axes(result, width)),
-        ("Checks", _checks(result, width)),
+        ("Checks", _checks(result, width, detail)),
         ("Permanence under quantization", _permanence(result.permanence, width)),
         ("Structural erasure", _erasure(result, width)),
         ("What this does not prove", _bullets((*result.limitations, *result.notes), width)),
+        *(_rest(result, width) if detail == "verbose" else ()),
         ("Repeat it", _command(result.repeat, width)),
     )
     for title, body in sections:
@@ -40,13 +54,32 @@ def render_text(result: Result, *, width: int = 80) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def neutral(text: str) -> str:
-    """Return `text` with hidden characters shown and the marks of CI commands (`::`, `##`) broken by a space."""
-    shown = wording.visible(text)
-    for mark in (":", "#"):
-        while mark * 2 in shown:
-            shown = shown.replace(mark * 2, f"{mark} {mark}")
-    return shown
+def render_entry_text(entry: Entry, *, width: int = 80) -> str:
+    """Return what an id means, why it matters and how to fix it, as lines of at most `width` columns."""
+    lines = wrap(f"{entry.id}: {entry.title}", width)
+    for heading, text in (
+        ("What it means", entry.meaning),
+        ("Why it matters", entry.why),
+        ("How to fix it", entry.fix),
+    ):
+        lines += ["", heading]
+        for paragraph in text.split("\n\n"):
+            lines += wrap(paragraph, width, first=_MARGIN, rest=_MARGIN)
+    return "\n".join(lines) + "\n"
+
+
+def coloured(text: str) -> str:
+    """Return rendered text for a terminal: verdict and checks in colour, which never is the only sign of either."""
+    return "".join(_coloured(line) for line in text.splitlines(keepends=True))
+
+
+def _coloured(line: str) -> str:
+    """Colour what a line begins with; our own words stand there, artefacts' text is always indented or follows them."""
+    match = _COLOURED.match(line)
+    if match is None:
+        return line
+    style = Style(color=_COLOURS[match[0].split()[0]], bold=True)
+    return style.render(match[0], color_system=ColorSystem.STANDARD) + line[match.end() :]
 
 
 def wrap(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]:
@@ -117,13 +150,41 @@ def _columns(width: int, name: str, *cells: str) -> str:
     return (f"{name:<22}" + "".join(f"{cell:<{column}}" for cell in cells))[:width].rstrip()
 
 
-def _checks(result: Result, width: int) -> Iterator[str]:
+def _checks(result: Result, width: int, detail: Detail) -> Iterator[str]:
+    """Yield a line for every check, and what is open in full; in full detail, everything."""
     yield wording.tally(result)
-    for check in wording.open_checks(result):
-        yield from _open_check(check, width)
+    still_open = wording.open_checks(result)
+    if detail == "verbose":
+        for check in result.checks:
+            yield from _in_full(check, width)
+    else:
+        for check in still_open:
+            yield from _in_full(check, width)
+        for check in result.checks:
+            if check not in still_open:
+                yield _in_one_line(check, width)
+    if still_open:
+        yield from wrap(f"What a check means: mansu-verify --explain {still_open[0].id}", width)
 
 
-def _open_check(check: CheckResult, width: int) -> Iterator[str]:
+def _in_one_line(check: CheckResult, width: int) -> str:
+    """Return a check as one line: what was expected, what was found; both cut to fit, the shorter one less."""
+    line = f"{wording.STATUS_MARK[check.status]} {neutral(check.id)} "
+    if not check.expected:
+        return _cut(f"{line}{wording.STATUS[check.status]}: {neutral(check.found)}", width)
+    expected, found = (neutral(" ".join(text.split())) for text in (check.expected, check.found))
+    room = width - cell_len(line) - len("expected: ; found: ")
+    for_found = max(room // 2, room - cell_len(expected))
+    found = _cut(found, for_found)
+    return f"{line}expected: {_cut(expected, room - cell_len(found))}; found: {found}"
+
+
+def _cut(text: str, width: int) -> str:
+    """Return text of at most `width` terminal columns, an ellipsis in place of what is too much."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+
+def _in_full(check: CheckResult, width: int) -> Iterator[str]:
     mark = wording.STATUS_MARK[check.status]
     title = f"{check.id} {wording.STATUS[check.status]}: {check.title}"
     yield from wrap(title, width, first=f"{mark} ", rest=_MARGIN)
@@ -172,6 +233,31 @@ def _erasure(result: Result, width: int) -> Iterator[str]:
             first=_MARGIN * 2,
             rest=_MARGIN * 3,
         )
+
+
+def _rest(result: Result, width: int) -> Iterator[tuple[str, list[str]]]:
+    """Yield what only the verbose text shows: the files, the producer's claims, and the policy."""
+    digests = [line for file in result.files for line in wrap(f"{file.sha256} {file.name}", width, rest=_MARGIN)]
+    yield "Files, by SHA-256", digests or [wording.UNAVAILABLE]
+    if result.provenance is not None:
+        claims = result.provenance
+        circuit = f"{wording.count(claims.circuit_edges)} of {wording.count(claims.circuit_edges_total)} connections"
+        pairs = (
+            ("engine", claims.engine),
+            ("created", claims.created),
+            ("method", claims.method),
+            ("circuit", f"{circuit}, faithfulness {wording.decimal(claims.circuit_faithfulness)}"),
+            *sorted(claims.settings.items()),
+        )
+        yield (
+            "Claims of the producer",
+            [line for name, value in pairs for line in wrap(f"{name}: {value}", width, rest=_MARGIN)],
+        )
+    thresholds = wording.thresholds(result.policy)
+    yield (
+        f"Policy {result.policy_sha256}",
+        [line for name, value, _ in thresholds for line in wrap(f"{name}: {value}", width, rest=_MARGIN)],
+    )
 
 
 def _command(command: str, width: int) -> list[str]:

@@ -1,4 +1,7 @@
-"""HTML and JSON of three fixed results. `python tests/test_reports_render.py` writes the expected renderings anew."""
+"""Three fixed results in every form, then HTML and JSON.
+
+`python tests/test_reports_render.py` writes the expected renderings anew.
+"""
 
 import base64
 import hashlib
@@ -11,13 +14,20 @@ from typing import Any
 
 import pytest
 
-from reports import render_html, render_json, render_text, wording
+from reports import render_html, render_json, render_junit, render_markdown, render_sarif, render_text, wording
 from verify.contract.policy import AllowedBase, Policy, TrustedKey
 from verify.contract.result import ProbesUsed, Result
 from verify.contract.schema import FileDigest
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("pass_full", "fail_static", "undecided_full")
+GOLDEN_FORMS: dict[str, Callable[[Result], str]] = {
+    "html": render_html,
+    "txt": render_text,
+    "md": render_markdown,
+    "sarif": render_sarif,
+    "xml": render_junit,
+}
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 HOSTILE = '"><script>alert(1)</script>\x1b[2J\u202e{{ 7*7 }}\x85<!--'
 
@@ -92,8 +102,8 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("name", NAMES)
 def test_renderings_are_as_recorded(name: str) -> None:
     result = load(name)
-    assert render_html(result) == (GOLDEN / f"report_{name}.html").read_text(encoding="utf-8")
-    assert render_text(result) == (GOLDEN / f"report_{name}.txt").read_text(encoding="utf-8")
+    for suffix, renderer in GOLDEN_FORMS.items():
+        assert renderer(result) == (GOLDEN / f"report_{name}.{suffix}").read_text(encoding="utf-8")
     assert render_json(result) == (GOLDEN / f"report_{name}.json").read_text(encoding="utf-8")
 
 
@@ -144,7 +154,7 @@ def test_hostile_strings_are_shown_not_obeyed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fail_static", "undecided_full"])
-@pytest.mark.parametrize("render", [render_html, render_json, render_text])
+@pytest.mark.parametrize("render", [*GOLDEN_FORMS.values(), render_json])
 def test_only_a_pass_says_so(name: str, render: Callable[[Result], str]) -> None:
     result = load(name)
     assert result.verdict in render(result)
@@ -218,6 +228,5 @@ def test_json_round_trips_and_is_harmless_in_a_log(result: Result) -> None:
 
 if __name__ == "__main__":
     for each in NAMES:
-        (GOLDEN / f"report_{each}.json").write_text(render_json(load(each)), encoding="utf-8")
-        (GOLDEN / f"report_{each}.html").write_text(render_html(load(each)), encoding="utf-8")
-        (GOLDEN / f"report_{each}.txt").write_text(render_text(load(each)), encoding="utf-8")
+        for suffix, renderer in GOLDEN_FORMS.items():
+            (GOLDEN / f"report_{each}.{suffix}").write_text(renderer(load(each)), encoding="utf-8")

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from reports.text import neutral, render_text, wrap
+from reports.plain import neutral
+from reports.text import coloured, render_entry_text, render_text, wrap
+from verify.contract.catalogue import ENTRIES
 from verify.contract.result import Result
 from verify.contract.theorems import STATEMENTS
 
@@ -62,7 +64,52 @@ def test_failed_checks_say_what_to_do_and_passed_ones_are_counted() -> None:
     assert "8 passed, 2 failed, 0 undecided, 1 skipped" in text
     assert "MV202 failed" in text
     assert text.count("\n  next ") == 2
-    assert "MV101" not in text
+    assert "\nWhat a check means: mansu-verify --explain MV202\n" in text
+
+
+@pytest.mark.parametrize("width", [60, 80])
+@pytest.mark.parametrize("text", ["short", "long words " * 30, "漢字" * 200])
+def test_every_check_has_one_line_with_expected_and_found(width: int, text: str) -> None:
+    result = load("fail_static")
+    checks = tuple(check.model_copy(update={"expected": text, "found": text}) for check in result.checks)
+    lines = render_text(result.model_copy(update={"checks": checks}), width=width).splitlines()
+    for check in checks:
+        (line,) = [line for line in lines if line[2:].startswith(check.id)]
+        assert cell_len(line) <= width
+        if check.status == "pass":
+            expected, found = line.removeprefix(f"✓ {check.id} expected: ").split("; found: ")
+            assert text[:10].startswith(expected[:4])
+            assert text[:10].startswith(found[:4])
+
+
+def test_quiet_is_the_verdicts_line_and_verbose_is_everything() -> None:
+    for name in NAMES:
+        result = load(name)
+        quiet = render_text(result, detail="quiet")
+        assert render_text(result).splitlines()[0] == quiet.removesuffix("\n")
+        verbose = render_text(result, detail="verbose")
+        assert max(map(cell_len, verbose.splitlines())) <= 80
+        for check in result.checks:
+            assert check.title.split()[-1] in verbose
+        assert all(file.sha256 in verbose for file in result.files)
+        assert result.policy_sha256 in verbose
+        assert "forget_accuracy: 0.08" in verbose
+
+
+def test_colour_adds_nothing_but_colour() -> None:
+    for name in NAMES:
+        plain = render_text(load(name))
+        painted = coloured(plain)
+        assert "\x1b[" in painted
+        assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == plain
+
+
+def test_an_explanation_has_its_four_parts_in_80_columns() -> None:
+    for entry in ENTRIES.values():
+        lines = render_entry_text(entry).splitlines()
+        assert max(map(cell_len, lines)) <= 80
+        assert {"What it means", "Why it matters", "How to fix it"} <= set(lines)
+        assert " ".join(lines[0].split()).startswith(f"{entry.id}: ")
 
 
 def test_numbers_of_the_axes_are_the_results_own() -> None:

@@ -97,7 +97,7 @@ def test_one_of_several_keys_suffices(tiny_certificate: c.Certificate, call: Cal
         ("--unknown",),
         ("--base-digest", "abc"),
         ("--base-digest", "model.safetensors=" + "g" * 64),
-        ("--report", "pdf=x.pdf"),
+        ("--report", "xml=x.xml"),
         ("--report", "html"),
         ("--report", "html=/no/such/folder/r.html"),
         ("-o", "/no/such/folder/r.txt"),

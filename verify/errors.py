@@ -20,7 +20,7 @@ class MansuError(Exception):
     `id` is stable and appears in every output format; `exit_code` is what the command line returns.
     """
 
-    id = "ME000"
+    id = "ME400"
     exit_code = ExitCode.INTERNAL
 
     def __init__(self, message: str, *, expected: str = "", found: str = "", remedy: str = "") -> None:
@@ -53,13 +53,20 @@ class UsageError(MansuError):
 
 
 class ArtefactError(MansuError):
-    """An artefact is refused; `check_id` names the check (MV1xx to MV4xx) that refuses it. Exit code 1."""
+    """An artefact is refused; `check_id` names the check (MV...) that refuses it. Exit code 1."""
 
     exit_code = ExitCode.FAIL
 
     def __init__(self, check_id: str, message: str, *, expected: str = "", found: str = "", remedy: str = "") -> None:
         super().__init__(message, expected=expected, found=found, remedy=remedy)
         self.id = check_id
+
+
+class InterruptedCommand(MansuError):  # noqa: N818  (a person's wish is no error)
+    """Ctrl-C, or a signal that means the same. Exit code 130."""
+
+    id = "ME130"
+    exit_code = ExitCode.INTERRUPTED
 
 
 class UndecidedError(MansuError):

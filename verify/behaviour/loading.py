@@ -116,12 +116,14 @@ def fill(model: Any, tensors: Mapping[str, Tensor]) -> None:
     try:
         missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
     except RuntimeError as error:
-        raise _unusable("tensors do not fit the configuration", str(error).splitlines()[-1].strip()) from error
+        raise _unusable("tensors do not fit the configuration", ascii(str(error).splitlines()[-1].strip())) from error
     if tied:
         model.tie_weights()
         missing = [name for name in missing if name != "lm_head.weight"]
     if missing or unexpected:
-        raise _unusable("tensors do not fit the configuration", f"missing {missing[:3]}, unexpected {unexpected[:3]}")
+        raise _unusable(
+            "tensors do not fit the configuration", f"missing {missing[:3]!a}, unexpected {unexpected[:3]!a}"
+        )
     _materialize_buffers(model)
     model.requires_grad_(requires_grad=False)
 
@@ -134,7 +136,7 @@ def nf4_copy(language: Language, stored: torch.dtype) -> Language:
     """
     weights = {}
     for entry in survey(language.model).quantized:
-        quantized = quantize(entry.turned(language.model.get_parameter(entry.weight).to(stored)))
+        quantized = quantize(entry.turned(language.model.get_parameter(entry.weight).to(stored)), name=entry.weight)
         weight = dequantize(quantized, stored).float()
         if not torch.equal(quantize(weight).codes, quantized.codes):
             raise ArtefactError(
@@ -164,11 +166,12 @@ def _materialize_buffers(model: nn.Module) -> None:
             module.__init__(module.config)  # type: ignore[misc]
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
-        raise _unusable("some weights are in no file", f"no values for {left[:3]}")
+        raise _unusable("some weights are in no file", f"no values for {left[:3]!a}")
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.encode("ascii", "backslashreplace").decode()
 
 
 def _unusable(what: str, found: str) -> ArtefactError:

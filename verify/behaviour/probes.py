@@ -86,15 +86,15 @@ def parse(files: Mapping[str, bytes]) -> Probes:
         pairs=_parse_lines(PairProbe, PAIRS, files[PAIRS]),
         pools=_parse_pools(files[POOLS]),
     )
-    named = [(probe.answer, probe.pool) for probe in probes.choices]
-    named += [(probe.answer, probe.pool) for probe in probes.pairs]
-    for answer, pool in named:
+    named = [(CHOICES, probe.answer, probe.pool) for probe in probes.choices]
+    named += [(PAIRS, probe.answer, probe.pool) for probe in probes.pairs]
+    for file, answer, pool in named:
         if answer not in probes.pools.get(pool, ()):
             raise ArtefactError(
                 "MV301",
-                "a probe's answer is not in its pool",
+                f"probes/{file}: an answer is not in its pool",
                 expected="every answer among the answers to choose from",
-                found=f"{answer!r} not in pool {pool!r}",
+                found=f"{answer!a} not in pool {pool!a}",
                 remedy="the probes are not usable as evidence: ask the producer for correct ones",
             )
     return probes
@@ -126,9 +126,9 @@ class AnswerTokens:
             if token is None:
                 raise ArtefactError(
                     "MV301",
-                    "a probe's answer tokenizes to nothing",
+                    f"probes/{POOLS}: an answer tokenizes to nothing",
                     expected="an answer of at least one token",
-                    found=repr(answer),
+                    found=ascii(answer),
                     remedy="the probes are not usable as evidence with this tokenizer",
                 )
             self._known[answer] = token
@@ -150,9 +150,9 @@ def token_pairs(tokenizer: Any, probes: Probes, which: Literal["forget", "retain
         if len(clean) != len(corrupt) or clean == corrupt:
             raise ArtefactError(
                 "MV301",
-                "a pair's clean and corrupt prompts do not match in length",
+                f"probes/{PAIRS}: a pair's clean and corrupt prompts do not match in length",
                 expected="equal token lengths and different tokens",
-                found=f"{len(clean)} and {len(corrupt)} tokens: {pair.clean!r} / {pair.corrupt!r}",
+                found=f"{len(clean)} and {len(corrupt)} tokens: {pair.clean!a} / {pair.corrupt!a}",
                 remedy="the probes are not usable as evidence with this tokenizer",
             )
         answer = first(pair.answer)
@@ -179,7 +179,7 @@ def _parse_lines(kind: type[_Line], name: str, data: bytes) -> tuple[_Line, ...]
                 "MV301",
                 f"probes/{name} line {number} is malformed",
                 expected="one JSON object a line, as the probe format says",
-                found=f"{'.'.join(map(str, first['loc'])) or 'line'}: {first['msg']}",
+                found=f"{'.'.join(map(ascii, first['loc'])) or 'line'}: {first['msg']!a}",
                 remedy="ask the producer for the whole certificate folder",
             ) from error
     return tuple(items)
@@ -197,6 +197,6 @@ def _parse_pools(data: bytes) -> Mapping[str, tuple[str, ...]]:
             "MV301",
             f"probes/{POOLS} is malformed",
             expected="a JSON object from pool name to a list of answers",
-            found=str(error.errors()[0]["msg"]),
+            found=ascii(error.errors()[0]["msg"]),
             remedy="ask the producer for the whole certificate folder",
         ) from error

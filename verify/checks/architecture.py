@@ -239,7 +239,9 @@ def _built(files: Mapping[str, bytes], skips: tuple[Skip, ...], tensors: int) ->
     try:
         return _surveyed(model, skips)
     except (AttributeError, LookupError, NotImplementedError, TypeError, ValueError) as error:
-        raise _unusable("what NF4 quantizes of it cannot be told", f"{type(model).__name__}: {error}") from error
+        raise _unusable(
+            "what NF4 quantizes of it cannot be told", f"{type(model).__name__}: {str(error)[:200]!a}"
+        ) from error
 
 
 def _surveyed(model: Any, skips: tuple[Skip, ...]) -> Architecture:

@@ -68,14 +68,20 @@ def require_choices(tokenizer: object, probes: Probes) -> None:
     for pool in sorted({choice.pool for choice in probes.choices} | {pair.pool for pair in probes.pairs}):
         if len(first.pool(probes.pools[pool])) < 2:
             found = f"one first token in pool {pool!a}"
-            raise ArtefactError("MV301", "a pool leaves no choice", expected="two answers or more", found=found)
+            raise ArtefactError(
+                "MV301", "probes/pools.json: a pool leaves no choice", expected="two answers or more", found=found
+            )
     encode: Callable[[str], Mapping[str, list[int]]] = tokenizer  # type: ignore[assignment]
     for text in probes.texts:
         if len(encode(text.text)["input_ids"]) < 2:
-            raise ArtefactError("MV301", "a text is too short", expected="two tokens or more", found=ascii(text.text))
+            raise ArtefactError(
+                "MV301", "probes/text.jsonl: a text is too short", expected="two tokens or more", found=ascii(text.text)
+            )
     for choice in probes.choices:
         if not encode(choice.prompt)["input_ids"]:
-            raise ArtefactError("MV301", "a prompt tokenizes to nothing", found=ascii(choice.prompt))
+            raise ArtefactError(
+                "MV301", "probes/choices.jsonl: a prompt tokenizes to nothing", found=ascii(choice.prompt)
+            )
 
 
 def judge(measured: Measured, policy: Policy) -> tuple[tuple[CheckResult, ...], tuple[AxisRow, ...]]:

@@ -4,76 +4,18 @@ Every check ends as one `CheckResult`; one that was not reached is recorded as s
 """
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, cast
 
+from verify.contract.catalogue import CHECKS, REPORTS
 from verify.contract.result import CheckResult, Level, Status
 from verify.errors import ArtefactError
 
 Group = Literal["integrity", "permanence", "forgetting", "retention", "erasure", "policy"]
 
-CATALOGUE: dict[str, tuple[Group, str]] = {
-    "MV101": ("integrity", "Files are readable regular files"),
-    "MV102": ("integrity", "The manifest is well formed"),
-    "MV103": ("integrity", "The manifest is signed by a key the user trusts"),
-    "MV104": ("integrity", "The manifest is of the type it should be"),
-    "MV105": ("integrity", "The files are exactly those signed"),
-    "MV110": ("integrity", "Weight files and ledger are strict safetensors"),
-    "MV111": ("integrity", "The weight files are the ones a loader would take"),
-    "MV120": ("integrity", "The ledger is well formed"),
-    "MV121": ("integrity", "The ledger fits the weights"),
-    "MV106": ("integrity", "The model folder is usable and runs no code"),
-    "MV107": ("integrity", "The base, rebuilt from the ledger, has the expected digests"),
-    "MV108": ("integrity", "Every file beside the weights is the base's"),
-    "MV109": ("integrity", "The declared mask is the set of changed values"),
-    "MV201": ("permanence", "Every weight is a finite number"),
-    "MV202": ("permanence", "Only weights that NF4 quantizes are masked"),
-    "MV203": ("permanence", "Floor: every update is at least half a bin width"),
-    "MV204": ("permanence", "Crossing: every masked value has a new 4-bit code"),
-    "MV205": ("permanence", "Margin: every new code holds on every backend"),
-    "MV206": ("permanence", "Realised: every dequantized value moved as far"),
-    "MV207": ("permanence", "Scale: no block rescaled its unmasked values"),
-    "MV208": ("permanence", "No unmasked 4-bit code changed"),
-    "MV209": ("permanence", "Sparsity: few parameters changed"),
-    "MV210": ("permanence", "Enough parameters are masked"),
-    "MV211": ("permanence", "The usual deployment is among the profiles"),
-    "MV301": ("forgetting", "The probes are well formed"),
-    "MV302": ("forgetting", "NF4 was applied as defined"),
-    "MV303": ("forgetting", "Positive control: the base under NF4 knows the forget set"),
-    "MV309": ("forgetting", "There are enough probes of every kind"),
-    "MV304": ("forgetting", "The forget set is forgotten, before and after NF4"),
-    "MV307": ("forgetting", "NF4 brings nothing back (PTQ gap)"),
-    "MV305": ("retention", "What should stay is still answered"),
-    "MV306": ("retention", "Prose is modelled as well as before"),
-    "MV405": ("erasure", "There are enough contrast pairs"),
-    "MV401": ("erasure", "The forget circuit is gone (CAD)"),
-    "MV402": ("erasure", "It is gone before the read-out and the late layers"),
-    "MV403": ("erasure", "CAD lies above its controls"),
-    "MV404": ("erasure", "The retain circuit is still there"),
-    "MV308": ("forgetting", "The claims in the manifest are met"),
-    "MV501": ("policy", "The checks went as far as the policy requires"),
-    "MV502": ("policy", "The rebuilt base is one that the policy allows"),
-    "MV503": ("policy", "Every profile that the policy requires is claimed"),
-    "MV504": ("policy", "The manifest is no older than the policy allows"),
-    "MV505": ("policy", "The manifest's sequence number is recent enough"),
-    "MV506": ("policy", "The manifest committed to the policy beforehand"),
-    "MV507": ("policy", "The probes are whose the policy wants them to be"),
-    "MV508": ("policy", "The signer is one that the policy trusts"),
-}
-"""Id → (group, title), in the order in which a result lists them."""
+CATALOGUE: dict[str, tuple[Group, str]] = {entry.id: (cast("Group", entry.group), entry.title) for entry in CHECKS}
+"""Id → (group, title), in the order in which a result lists them; declared in `verify.contract.catalogue`."""
 
-REPORT_CATALOGUE: dict[str, tuple[Literal["report"], str]] = {
-    "MV601": ("report", "The report is a readable regular file"),
-    "MV602": ("report", "The report is well formed"),
-    "MV604": ("report", "The report is of the type it should be"),
-    "MV603": ("report", "The report is signed by a verifier the user trusts"),
-    "MV605": ("report", "The report does not contradict itself"),
-    "MV606": ("report", "result.json is the one signed"),
-    "MV607": ("report", "result.json says what the report says"),
-    "MV608": ("report", "The other reports are the ones signed"),
-    "MV609": ("report", "The SVR beside the report is this report's"),
-    "MV610": ("report", "The manifest is the one verified"),
-    "MV611": ("report", "The model's files are the ones verified"),
-}
+REPORT_CATALOGUE: dict[str, tuple[Literal["report"], str]] = {entry.id: ("report", entry.title) for entry in REPORTS}
 """Id → (group, title) of the checks of `--check-report`; they are no part of a certificate's result."""
 
 MODEL_RUNS = ("MV3", "MV4")

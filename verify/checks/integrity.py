@@ -138,8 +138,9 @@ def _parse(
     names = {name.removeprefix(MODEL) for name in (*files.data, *files.large) if name.startswith(MODEL)}
     weight_plan = plan_weights(names, folder.__getitem__)
     if not model.is_dir() and model.name not in {*weight_plan.files, weight_plan.index}:
-        expected = ", ".join(weight_plan.files)
-        raise ArtefactError("MV111", "the file given is not one that a loader takes", expected=expected)
+        expected, given = ", ".join(weight_plan.files), shown(model.name)
+        message = "the file given is not one that a loader takes"
+        raise ArtefactError("MV111", message, expected=expected, found=given)
     if LEDGER not in files.large:
         raise ArtefactError("MV120", "there is no ledger", expected=f"{LEDGER}, listed in the manifest", found="none")
     with ExitStack() as stack:
@@ -327,8 +328,11 @@ def require_one_read_out(structure: Architecture, scanned: Scan) -> None:
 
 def stored_dtype(weights: ModelFiles[Layout]) -> str:
     """Return the one dtype of all weights; ArtefactError MV106 unless it is bfloat16, float16 or float32."""
-    kinds = sorted({view.dtype for view in weights.tensors().values()})
-    if len(kinds) != 1 or kinds[0] not in _STORED:
+    kinds = {view.dtype: name for name, view in sorted(weights.tensors().items(), reverse=True)}
+    if len(kinds) != 1 or not kinds.keys() <= set(_STORED):
         expected = "one of " + ", ".join(_STORED)
-        raise ArtefactError("MV106", "the weights have no single dtype", expected=expected, found=", ".join(kinds))
-    return kinds[0]
+        first = (
+            f"{kind} in {shown(kinds[kind])} of {shown(weights.holder(kinds[kind]).name)}" for kind in sorted(kinds)
+        )
+        raise ArtefactError("MV106", "the weights have no single dtype", expected=expected, found=", ".join(first))
+    return next(iter(kinds))

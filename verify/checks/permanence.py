@@ -13,7 +13,7 @@ from verify.artefact import shown
 from verify.artefact.tensors import SIZES
 from verify.checks.architecture import Architecture
 from verify.checks.catalog import decided, failed, passed
-from verify.checks.evidence import Evidence, abbreviated
+from verify.checks.evidence import MODEL, Evidence, abbreviated
 from verify.checks.scan import Plan
 from verify.contract.manifest import Profile
 from verify.contract.policy import Policy
@@ -34,11 +34,12 @@ _CASTS = {"none": "", "bf16": ", cast to bfloat16", "fp16": ", cast to float16"}
 class Survival:
     """What the five rows say under one profile: tallies by tensor name, and which masked tensors it leaves as they are.
 
-    `quantized` counts the values that NF4 quantizes in the whole model.
+    `files` names the file of each; `quantized` counts the values that NF4 quantizes in the whole model.
     """
 
     profile: Profile
     tensors: Mapping[str, Tally]
+    files: Mapping[str, str]
     unquantized: tuple[str, ...]
     quantized: int
 
@@ -112,19 +113,25 @@ def survival(evidence: Evidence, profile: Profile) -> Survival:
         if name in evidence.scan.tallies
     }
     total = sum(view.count for name, view in views.items() if name in quantized)
-    return Survival(profile, tallies, tuple(sorted(evidence.ledger.keys() - quantized)), total)
+    files = {name: _file(evidence, name) for name in tallies}
+    return Survival(profile, tallies, files, tuple(sorted(evidence.ledger.keys() - quantized)), total)
 
 
 def all_finite(evidence: Evidence) -> CheckResult:
     """MV201: no NaN and no infinity in any weight, nor in one cast as a profile says, masked or not."""
     expected = "finite values only"
     for name, index in sorted(evidence.scan.not_finite.items()):
-        found = f"tensor {shown(name)} is not finite at flat index {index}"
+        found = f"tensor {shown(name)} of {_file(evidence, name)} is not finite at flat index {index}"
         return failed("MV201", expected, found, "reject the model: no quantizer defines a code for such a value")
     for name, cast in _overflows(evidence):
-        found = f"tensor {shown(name)} overflows when it is cast to {cast}"
+        found = f"tensor {shown(name)} of {_file(evidence, name)} overflows when it is cast to {cast}"
         return failed("MV201", expected, found, "reject the certificate: a profile that it claims is impossible")
     return passed("MV201", expected, f"{evidence.parameters:,} finite values")
+
+
+def _file(evidence: Evidence, tensor: str) -> str:
+    """Return the weight file that holds a tensor, to be named in a message."""
+    return shown(MODEL + evidence.weights.holder(tensor).name)
 
 
 def _overflows(evidence: Evidence) -> Iterator[tuple[str, str]]:
@@ -235,7 +242,8 @@ def first_violation(entry: Survival, row: str) -> str:
         if row in tally.violations:
             at = tally.violations[row]
             codes = f"code {at.code_before} to {at.code_after}, margin {at.distance:.3g}"
-            return f"{shown(name)} at flat index {at.index}: update {at.half_bins:.3g} half bins, {codes}"
+            place = f"{shown(name)} of {entry.files[name]} at flat index {at.index}"
+            return f"{place}: update {at.half_bins:.3g} half bins, {codes}"
     return ""
 
 

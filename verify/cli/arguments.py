@@ -5,9 +5,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from verify.cli.output import require_renderer
 from verify.errors import UsageError
 
-REPORTS = ("html", "json", "text")
+REPORTS = ("html", "pdf", "json", "text", "markdown", "sarif", "junit")
 """Forms that `--report` writes."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -35,6 +36,7 @@ def report_target(text: str, model: Path, manifest: Path) -> tuple[str, Path]:
     if form not in REPORTS or not path:
         raise UsageError("--report", expected=f"{', '.join(REPORTS)} and a path: html=PATH", found=ascii(text))
     require_outside(Path(path), model, manifest)
+    require_renderer(form)
     return form, Path(path)
 
 
@@ -57,3 +59,15 @@ def require_writable(path: Path) -> None:
         raise UsageError(
             f"cannot write {path}", expected="a file in an existing folder", remedy="make its folder first"
         )
+
+
+def completed_reports(incomplete: str) -> list[str]:
+    """Complete the form of `--report FORM=PATH` for a shell; the path it completes itself."""
+    return [f"{form}=" for form in REPORTS if f"{form}=".startswith(incomplete)]
+
+
+def completed_ids(incomplete: str) -> list[tuple[str, str]]:
+    """Complete an id for a shell, with its title."""
+    from verify.contract.catalogue import ENTRIES  # noqa: PLC0415  (not needed for help)
+
+    return [(entry.id, entry.title) for entry in ENTRIES.values() if entry.id.startswith(incomplete.upper())]

@@ -8,19 +8,23 @@ import traceback
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 
 import typer
 
-from verify.cli.arguments import keys, pinned, report_target, require_outside
-from verify.cli.output import deliver, render
-from verify.cli.progress import bars
+from verify.cli import failure
+from verify.cli.arguments import completed_ids, completed_reports, keys, pinned
+from verify.cli.checking import Delivery, Order, check_certificate
 from verify.cli.reported import check_report as check_signed_report
 from verify.cli.reported import require_nothing_else
-from verify.cli.signing import Written, finish, prepare
+from verify.cli.standalone import explain as explained
 from verify.cli.standalone import prove as prove_theorems
 from verify.cli.standalone import shown_manifest
-from verify.errors import ExitCode, MansuError, UsageError
+from verify.errors import ExitCode, InterruptedCommand, MansuError, UsageError
+
+if TYPE_CHECKING:
+    from reports.text import Detail
+    from verify.contract.failure import Failure
 
 
 class Checks(StrEnum):
@@ -35,9 +39,12 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+    markdown = "markdown"
+    sarif = "sarif"
+    junit = "junit"
 
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 def _version(value: bool) -> None:
@@ -56,13 +63,22 @@ def verify(
     manifest: Annotated[Path | None, typer.Option(help="The certificate's m.json.", show_default=False)] = None,
     key: Annotated[
         list[Path] | None,
-        typer.Option(help="Public key you trust, PEM; repeatable. Default: the path in MANSU_KEY.", show_default=False),
+        typer.Option(
+            metavar="PATH",
+            help="Public key you trust, PEM; repeatable. Default: the path in MANSU_KEY.",
+            show_default=False,
+        ),
     ] = None,
     checks: Annotated[Checks, typer.Option(help="static runs no model.")] = Checks.full,
     format_: Annotated[Format, typer.Option("--format", help="Form of the result on stdout.")] = Format.text,
     report: Annotated[
         list[str] | None,
-        typer.Option(metavar="html=PATH", help="Write a report too; html, json or text.", show_default=False),
+        typer.Option(
+            metavar="FORM=PATH",
+            help="Write a report too: html, pdf, json, text, markdown, sarif or junit; repeatable.",
+            show_default=False,
+            autocompletion=completed_reports,
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Write the result here, not to stdout.", show_default=False)
@@ -103,6 +119,19 @@ def verify(
         Path | None,
         typer.Option(metavar="DIR", help="Measure on your own probes, not the producer's.", show_default=False),
     ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="The verdict's line only, and no progress.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Every check in full, and all that was read.")
+    ] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Say what an id such as MV203 means, why it matters and how to fix it, and stop.",
+            show_default=False,
+            autocompletion=completed_ids,
+        ),
+    ] = None,
     prove: Annotated[
         bool, typer.Option("--prove", help="Prove the theorems behind the permanence rows, and stop; no manifest.")
     ] = False,
@@ -113,6 +142,15 @@ def verify(
     ] = False,
 ) -> None:
     """Check an unlearning certificate: exit 0 PASS, 1 FAIL, 2 usage, 3 undecided, 4 internal error."""
+    if quiet and verbose:
+        raise UsageError("-q and -v contradict each other", remedy="leave one of them out")
+    if result_files and check_report is None:
+        raise UsageError("--result goes with --check-report only", remedy="to write a result: --report json=PATH")
+    if sign_with is not None and (prove or show):
+        raise UsageError("--sign-with: there is no result to sign", remedy="leave out --prove and --show")
+    if explain is not None:
+        typer.echo(explained(explain, format_.value), nl=False)
+        raise typer.Exit
     if check_report is not None:
         require_nothing_else(
             sign_with=sign_with is not None,
@@ -133,64 +171,57 @@ def verify(
             output=output,
         )
         raise typer.Exit(code)
-    if sign_with is not None and (prove or show):
-        raise UsageError("--sign-with: there is no result to sign", remedy="leave out --prove and --show")
     if prove:
         raise typer.Exit(prove_theorems(format_.value, output))
-    if result_files:
-        raise UsageError("--result goes with --check-report only", remedy="to write a result: --report json=PATH")
-    if manifest is None:
-        raise UsageError("no manifest given", remedy="add --manifest OUT/m.json")
-    if show:
+    if show and manifest is not None:
         typer.echo(shown_manifest(manifest))
-        return
-    if model is None:
-        raise UsageError("no model given", remedy="name the model folder or its model.safetensors")
-    reports = [report_target(text, model, manifest) for text in report or []]
-    if output is not None:
-        require_outside(output, model, manifest)
-        reports.append((format_.value, output))
-    digests = dict(pinned(text) for text in base_digest or [])
-    trusted = keys(key or [])
-
-    from verify.artefact.policy_file import read_policy  # noqa: PLC0415  (pydantic and cryptography are slow for help)
-    from verify.check import DEFAULT_POLICY, check  # noqa: PLC0415  (torch and transformers take seconds to import)
-
-    thresholds = DEFAULT_POLICY if policy is None else read_policy(policy)
-    signing = prepare(sign_with, reports, model=model, manifest=manifest, keys=trusted)
-    with bars() as progress:
-        result = check(
-            model,
-            manifest,
-            keys=trusted,
-            level=checks.value,
-            policy=thresholds,
-            policy_path=policy,
-            probes=probes,
-            base_digests=digests,
-            progress=progress,
-        )
-    written = [Written(form, path, deliver(render(result, form), path)) for form, path in reports]
-    finish(signing, result, written)
-    if output is None:
-        deliver(render(result, format_.value), None)
-    raise typer.Exit(result.exit_code)
+        raise typer.Exit
+    order = Order(
+        model=model,
+        manifest=manifest,
+        level=checks.value,
+        keys=tuple(keys(key or [])),
+        base_digests=dict(pinned(text) for text in base_digest or []),
+        policy=policy,
+        probes=probes,
+    )
+    detail: Detail = "quiet" if quiet else "verbose" if verbose else "normal"
+    raise typer.Exit(check_certificate(order, Delivery(format_.value, output, tuple(report or ()), sign_with, detail)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit; whatever was not foreseen is exit 4 with one line, and a traceback on --debug."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    form = failure.form_asked(words)
     try:
-        app(args=words, prog_name="mansu-verify")
+        code = app(args=words, prog_name="mansu-verify", standalone_mode=False)
+        if code == ExitCode.INTERRUPTED:  # typer's answer to Ctrl-C
+            raise InterruptedCommand("interrupted")  # noqa: TRY301  (one exit for both ways that it arrives)
+        sys.exit(code or 0)
+    except _UnusableCommand as error:
+        error.show()
+        _stop(failure.of_usage(error.format_message()), form)
     except MansuError as error:
         typer.echo(error.diagnostic(), err=True)
-        sys.exit(int(error.exit_code))
+        _stop(failure.of_error(error), form)
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(int(ExitCode.INTERRUPTED))
+        typer.echo("ME130: interrupted", err=True)
+        _stop(failure.of_error(InterruptedCommand("interrupted")), form)
     except Exception as error:  # noqa: BLE001  (the one place where every bug must become exit 4, never a verdict)
         if "--debug" in words:
             traceback.print_exc()
-        line = " ".join(str(error).split())
-        typer.echo(f"ME400: internal error: {type(error).__name__}: {line} (--debug shows where)", err=True)
-        sys.exit(int(ExitCode.INTERNAL))
+        bug = failure.of_bug(error)
+        typer.echo(f"{bug.id}: {bug.message} ({bug.remedy})", err=True)
+        _stop(bug, form)
+
+
+_UnusableCommand = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+"""What typer raises for every command line that it cannot use; it exports only this heir of it by name."""
+
+
+def _stop(failed: "Failure", form: str) -> NoReturn:
+    """Print the error in the form asked for, and exit with its code even if that cannot be printed."""
+    try:
+        failure.report(failed, form)
+    finally:
+        sys.exit(failed.exit_code)

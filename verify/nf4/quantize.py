@@ -38,12 +38,13 @@ def block_scales(absmax: Tensor, shape: torch.Size, block_size: int) -> Tensor:
 
 
 def quantize(
-    weight: Tensor, *, block_size: int = BLOCK_SIZE, double: bool = False, out: Tensor | None = None
+    weight: Tensor, *, block_size: int = BLOCK_SIZE, double: bool = False, out: Tensor | None = None, name: str = ""
 ) -> Quantized:
     """Quantize a float32, bfloat16 or float16 weight of any shape to NF4 (DESIGN section 2).
 
     `double` compresses the scales as well. `out` is uint8 memory for the codes, contiguous and of the weight's shape,
-    for callers who quantize often. Runs on the CPU; the result lies where the weight does.
+    for callers who quantize often; errors call the tensor `name`. Runs on the CPU; the result lies where the weight
+    does.
     Raises `ArtefactError` MV201 for NaN or infinity, with the flat index of the first, and `UsageError` for another
     dtype or a block size below 1.
     """
@@ -65,7 +66,7 @@ def quantize(
     if bad >= 0:
         raise ArtefactError(
             "MV201",
-            "a weight is not a finite number",
+            f"tensor {name!a}: a weight is not a finite number" if name else "a weight is not a finite number",
             expected="finite values only",
             found=f"{flat[bad].item()} at flat index {bad}",
             remedy="reject the file: no quantizer defines a code for it",

@@ -1,0 +1,88 @@
+"""The same page as the HTML report, as PDF/UA: tagged for screen readers, nothing fetched, result.json attached.
+
+The same result gives the same bytes on the same machine: fonts are the machine's own.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.resources import files
+from xml.etree.ElementTree import Element
+
+from weasyprint import CSS, HTML, Attachment
+from weasyprint.urls import URLFetcher
+
+from reports.render import render_html, render_json
+from verify.contract.result import Result
+
+ATTACHED = "result.json"
+_SVG = "{http://www.w3.org/2000/svg}"
+
+
+def render_pdf(result: Result) -> bytes:
+    """Return the report as one PDF file (PDF/UA-1), with the result as an attached JSON file.
+
+    Raises weasyprint's FatalURLFetchingError if the page asked for anything outside itself; it never does.
+    """
+    data = render_json(result).encode()
+    started = datetime.fromisoformat(result.timing.started)
+    page = HTML(string=render_html(result), url_fetcher=refusing())
+    _style_figures(page.etree_element)
+    document = page.render(stylesheets=[CSS(string=_template("pdf.css"), url_fetcher=refusing())])
+    document.metadata.created = document.metadata.modified = result.timing.started
+    document.metadata.attachments = [
+        Attachment(
+            string=data,
+            name=ATTACHED,
+            description="The result that this report renders",
+            relationship="Source",
+            created=started,
+            modified=started,
+            url_fetcher=refusing(),
+        )
+    ]
+    with _dated(started):
+        return bytes(document.write_pdf(pdf_variant="pdf/ua-1", pdf_identifier=hashlib.sha256(data).digest()[:16]))
+
+
+def refusing() -> URLFetcher:
+    """Return a fetcher that admits no protocol, and makes any attempt an error that ends the rendering."""
+    return URLFetcher(allowed_protocols=(), allow_redirects=False, fail_on_errors=True)
+
+
+def _style_figures(page: Element) -> None:
+    """Give every figure the page's style sheet: the renderer draws each as a document of its own."""
+    css = figure_css(_template("certificate.css"))
+    for svg in list(page.iter(f"{_SVG}svg")):
+        style = Element(f"{_SVG}style")
+        style.text = css
+        svg.insert(0, style)
+
+
+def figure_css(css: str) -> str:
+    """Return a style sheet with its custom properties and font shorthands written out, as the renderer wants them."""
+    values: dict[str, str] = dict(re.findall(r"(--[\w-]+): ([^;}]+)", css))
+    css = re.sub(r"var\((--[\w-]+)\)", lambda match: values[match[1]], css)
+    return re.sub(r"font: ([\d.]+px) ([^;}]+);", r"font-size: \1; font-family: \2;", css)
+
+
+def _template(name: str) -> str:
+    return files("reports").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+@contextmanager
+def _dated(moment: datetime) -> Iterator[None]:
+    """Have the fonts in the file dated by the run, by the variable that their library reads, and not by the clock."""
+    name = "SOURCE_DATE_EPOCH"
+    before = os.environ.get(name)
+    os.environ[name] = str(int(moment.timestamp()))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

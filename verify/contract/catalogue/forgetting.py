@@ -1,0 +1,77 @@
+"""MV3xx, first part: it is forgotten, in full precision and after NF4."""
+
+GROUP = "forgetting"
+
+
+class MV301:
+    """The probes are well formed.
+
+    The files under `probes/` are there, in the probe format, and usable with this model's tokenizer: answers and
+    prompts tokenize to something, pools leave a choice, contrast pairs match in length.
+
+    Why: a question that cannot be asked, or has one possible answer, measures nothing.
+
+    Fix: ask the producer for the whole certificate folder, or for probes that fit this tokenizer.
+    """
+
+
+class MV302:
+    """NF4 was applied as defined.
+
+    After quantization, every linear weight of the measured model has exactly the codes that the exact quantizer gives.
+
+    Why: elsewhere, 4-bit measurements turned out to be of FP4, or of a model that was never quantized. A measurement
+    under NF4 must prove that NF4 happened.
+
+    Fix: report it as a bug of mansu-verify, with the model's architecture and `--version`.
+    """
+
+
+class MV303:
+    """Positive control: the base under NF4 knows the forget set.
+
+    The base model, quantized the same way, answers at least the policy's `base_knows` of every forgetting row.
+    Otherwise the result is undecided.
+
+    Why: if the base cannot answer, silence of the edited model shows nothing.
+
+    Fix: ask for probes that the base under NF4 can answer, or use another base.
+    """
+
+
+class MV309:
+    """There are enough probes of every kind.
+
+    There are forgetting rows of held-out wordings, retention rows and prose, and every row has at least the policy's
+    `minimum_probes` distinct probes. A missing kind fails; too few leave it undecided.
+
+    Why: intervals on few questions are so wide that they prove nothing, and one question repeated is one question.
+
+    Fix: ask the producer for a certificate with more held-out probes: the engine holds out a share of the sets, so
+    larger sets are needed.
+    """
+
+
+class MV304:
+    """The forget set is forgotten, before and after NF4.
+
+    On held-out wordings, the edited model's accuracy is at most the policy's `forget_accuracy`, in full precision and
+    after NF4.
+
+    Why: this is what the certificate is for. Both precisions count, since either may be deployed.
+
+    Fix: reject the certificate: the model still answers. A producer trains longer, or masks more.
+    """
+
+
+class MV307:
+    """NF4 brings nothing back (PTQ gap).
+
+    On the same probes, accuracy on the forget set after NF4 minus accuracy before it is at most the policy's
+    `ptq_gap`, or its interval touches zero.
+
+    Why: knowledge that returns when the model is quantized was hidden, not removed. This is the failure of most
+    unlearning methods.
+
+    Fix: reject the certificate: quantization undoes part of the edit.
+    """
