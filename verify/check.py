@@ -6,12 +6,13 @@ Nothing here computes: each step is a module of `verify.checks` that turns evide
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from verify.artefact import load_public
+from verify.artefact.anchors import AnchorFiles
 from verify.checks import integrity, permanence
 from verify.checks.catalog import completed
 from verify.checks.findings import Findings, Progress
@@ -19,7 +20,7 @@ from verify.checks.verdict import headline, limitations, rests_on, verdict
 from verify.contract.manifest import Statement
 from verify.contract.policy import Policy
 from verify.contract.result import Level, Provenance, Result, Timing
-from verify.errors import ExitCode
+from verify.errors import ExitCode, UsageError
 
 DEFAULT_POLICY = Policy()
 """mansu's own thresholds."""
@@ -35,23 +36,25 @@ def check(
     model: Path,
     manifest: Path,
     *,
-    keys: Sequence[Path],
+    keys: Sequence[Path] = (),
     level: Level = "full",
     policy: Policy = DEFAULT_POLICY,
     base_digests: Mapping[str, str] | None = None,
+    anchors: AnchorFiles | None = None,
     progress: Progress = _silent,
 ) -> Result:
     """Check a certificate and return the whole answer; a certificate that is refused is an answer too.
 
     `model` is a model folder, its model.safetensors or its index; `keys` are paths of public keys the user trusts;
-    `base_digests` pins base files by name ("" for the only weight file) to their sha256. Raises UsageError for paths
-    that do not exist and keys that cannot be read.
+    `base_digests` pins base files by name ("" for the only weight file) to their sha256. `anchors` gives these and all
+    else that the user trusts in one; both may be given, and all of it counts. Raises UsageError for paths that do not
+    exist, keys and certificates that cannot be read, and half of a pair of anchors.
     """
     started, clock = datetime.now(UTC), time.monotonic()
-    pinned = dict(base_digests or {})
-    trusted = [load_public(path) for path in keys]
+    given = anchors or AnchorFiles()
+    given = replace(given, keys=(*given.keys, *keys), base_digests=_both(given.base_digests, base_digests or {}))
     reading = partial(progress, "Reading every byte of the weights")
-    found = integrity.examine(model, manifest, trusted, pinned, policy, progress=reading)
+    found = integrity.examine(model, manifest, given.load(), policy, progress=reading)
     findings = Findings(found.checks)
     if found.evidence is not None:
         findings += Findings(*permanence.examine(found.evidence, policy))
@@ -80,7 +83,7 @@ def check(
         erasure=findings.erasure,
         limitations=limitations(level, found.trust, findings.permanence),
         notes=findings.notes,
-        repeat=_command(model, manifest, keys, level, pinned),
+        repeat=_command(model, manifest, given, level),
         timing=Timing(
             started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
             seconds=round(time.monotonic() - clock, 1),
@@ -104,11 +107,16 @@ def _provenance(statement: Statement) -> Provenance:
     )
 
 
-def _command(model: Path, manifest: Path, keys: Sequence[Path], level: Level, pinned: Mapping[str, str]) -> str:
+def _both(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+    """Return all pins; UsageError where the two pin one file to two digests."""
+    twice = sorted(name for name in first.keys() & second.keys() if first[name] != second[name])
+    if twice:
+        raise UsageError("a file of the base is pinned to two digests", found=ascii(twice[0]))
+    return {**first, **second}
+
+
+def _command(model: Path, manifest: Path, given: AnchorFiles, level: Level) -> str:
     words = ["mansu-verify", str(model), "--manifest", str(manifest)]
-    for key in keys:
+    for key in given.keys:
         words += ["--key", str(key)]
-    words += ["--checks", level]
-    for name, digest in pinned.items():
-        words += ["--base-digest", f"{name}={digest}" if name else digest]
-    return shlex.join(words)
+    return shlex.join([*words, "--checks", level, *given.words()])

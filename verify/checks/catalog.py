@@ -17,6 +17,7 @@ CATALOGUE: dict[str, tuple[Group, str]] = {
     "MV103": ("integrity", "The manifest is signed by a key the user trusts"),
     "MV104": ("integrity", "The manifest is of the type it should be"),
     "MV105": ("integrity", "The files are exactly those signed"),
+    "MV112": ("integrity", "model.sig, if there is one, signs exactly the model's files"),
     "MV110": ("integrity", "Weight files and ledger are strict safetensors"),
     "MV111": ("integrity", "The weight files are the ones a loader would take"),
     "MV120": ("integrity", "The ledger is well formed"),

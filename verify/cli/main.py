@@ -72,6 +72,25 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    base_signature: Annotated[
+        Path | None,
+        typer.Option(help="The vendor's OMS bundle (model_signing) over the base model.", show_default=False),
+    ] = None,
+    base_key: Annotated[
+        Path | None, typer.Option(help="The vendor's public key, PEM, for --base-signature.", show_default=False)
+    ] = None,
+    cert_root: Annotated[
+        list[Path] | None,
+        typer.Option(help="Root certificate you trust, PEM; repeatable. With --cert-identity.", show_default=False),
+    ] = None,
+    cert_identity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Whom the signer's certificate must name: an e-mail address, a URI or a DNS name, exactly.",
+            show_default=False,
+        ),
+    ] = None,
     prove: Annotated[
         bool, typer.Option("--prove", help="Prove the theorems behind the permanence rows, and stop; no manifest.")
     ] = False,
@@ -96,12 +115,19 @@ def verify(
         require_outside(output, model, manifest)
     digests = dict(pinned(text) for text in base_digest or [])
 
+    from verify.artefact.anchors import AnchorFiles  # noqa: PLC0415  (not needed for help)
     from verify.check import check  # noqa: PLC0415  (torch and transformers take seconds to import)
 
+    anchors = AnchorFiles(
+        keys=() if cert_root and not key else tuple(keys(key or [])),  # MANSU_KEY only where nobody else is named
+        cert_roots=tuple(cert_root or []),
+        cert_identity=cert_identity,
+        base_digests=digests,
+        base_signature=base_signature,
+        base_key=base_key,
+    )
     with bars() as progress:
-        result = check(
-            model, manifest, keys=keys(key or []), level=checks.value, base_digests=digests, progress=progress
-        )
+        result = check(model, manifest, anchors=anchors, level=checks.value, progress=progress)
     for form, path in reports:
         deliver(render(result, form), path)
     deliver(render(result, format_.value), output)

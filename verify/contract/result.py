@@ -129,11 +129,12 @@ class Erasure(Schema):
 
 
 class Trust(Schema):
-    """Who signed, and what the base digest rests on."""
+    """Who signed, and what the base digest rests on. `identity` is whom a certificate names, where one was trusted."""
 
     key_fingerprint: Sha256 | None
+    identity: str | None = None
     signature: Literal["valid", "not checked", "invalid"]
-    base_digest: Literal["pinned by the user", "claimed by the producer", "not established"]
+    base_digest: Literal["signed by the vendor", "pinned by the user", "claimed by the producer", "not established"]
 
 
 class Provenance(Schema):
