@@ -32,12 +32,23 @@ def root(
 @app.command()
 def keygen(
     out: Annotated[Path, typer.Option(help="Folder for private.pem (mode 0600) and public.pem.")],
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Also write request.csr for a CA: an e-mail address, URI or DNS name to certify."
+        ),
+    ] = None,
 ) -> None:
     """Write an ECDSA P-256 key pair; keys that exist are never overwritten."""
-    from verify.artefact import write_key_pair  # noqa: PLC0415  (keeps --help fast)
+    from verify.artefact import load_private, write_atomic, write_key_pair  # noqa: PLC0415  (keeps --help fast)
+    from verify.artefact.certificates import alternative_name, signing_request  # noqa: PLC0415
 
+    wanted = None if identity is None else alternative_name(identity)
     private, public = write_key_pair(out)
     typer.echo(f"private key: {private}\npublic key:  {public}")
+    if wanted is not None:
+        write_atomic(out / "request.csr", signing_request(load_private(private), wanted))
+        typer.echo(f"request:     {out / 'request.csr'}")
 
 
 @app.command()
@@ -48,16 +59,19 @@ def unlearn(
     key: Annotated[Path, typer.Option(help="Private key (PEM) that signs the manifest.")],
     out: Annotated[Path, typer.Option(help="New folder for the certificate.")],
     config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML).")] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="The key's certificate and its intermediates (PEM), sent along for --cert-root.")
+    ] = None,
 ) -> None:
-    """Make a model forget, and write the edited model with its ledger, probes and signed manifest."""
+    """Make a model forget, and write the edited model with its ledger, probes and signatures."""
     from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
     from mansu.progress import Steps  # noqa: PLC0415
     from mansu.unlearn import unlearn as run  # noqa: PLC0415
-    from verify.artefact import load_private  # noqa: PLC0415
+    from verify.artefact.signing import load_signer  # noqa: PLC0415
 
     settings = read_config(config)
     steps = Steps(Console(stderr=True))
-    outcome = run(model, forget, retain, load_private(key), out, settings, steps=steps)
+    outcome = run(model, forget, retain, load_signer(key, certificate), out, settings, steps=steps)
     typer.echo(outcome.summary())
     if not outcome.target_met:
         raise typer.Exit(int(ExitCode.FAIL))

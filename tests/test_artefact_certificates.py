@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from verify.artefact.certificates import CertificateTrust, load_chain, load_roots
+from verify.artefact.certificates import CertificateTrust, alternative_name, load_chain, load_roots, signing_request
 from verify.errors import ArtefactError, UsageError
 
 ROOT = Issuer()
@@ -180,18 +180,19 @@ def test_a_chain_to_sign_with(tmp_path: Path) -> None:
     path, middle = tmp_path / "chain.pem", Issuer("middle", ROOT)
     leaf = middle.issue(KEY.public_key())
     path.write_bytes(pem(leaf, middle.certificate))
-    assert load_chain(path, KEY.public_key()) == der(leaf, middle.certificate)
+    assert load_chain(path, KEY.public_key(), NOW) == der(leaf, middle.certificate)
     for content, match in (
         (pem(middle.certificate, leaf), "not for this private key"),
         (pem(leaf, middle.certificate, ROOT.certificate), "self-signed"),
         (pem(middle.issue(KEY.public_key(), usage=None)), "not a code-signing certificate"),
         (pem(middle.issue(KEY.public_key(), names=None)), "not a code-signing certificate"),
+        (pem(middle.issue(KEY.public_key(), end=NOW - timedelta(hours=1))), "not valid now"),
         (b"", "no list of certificates"),
         (b"-----BEGIN PRIVATE KEY-----\n" + pem(leaf), "no list of certificates"),
     ):
         path.write_bytes(content)
         with pytest.raises(UsageError, match=match):
-            load_chain(path, KEY.public_key())
+            load_chain(path, KEY.public_key(), NOW)
 
 
 def test_roots_are_read_from_every_file(tmp_path: Path) -> None:
@@ -202,3 +203,18 @@ def test_roots_are_read_from_every_file(tmp_path: Path) -> None:
     assert found == (ROOT.certificate, other.certificate, ROOT.certificate)
     with pytest.raises(UsageError, match="cannot read"):
         load_roots([tmp_path / "none.pem"])
+
+
+@pytest.mark.parametrize("identity", [MAIL, URI, "example.com"])
+def test_a_request_asks_for_what_is_trusted_later(identity: str) -> None:
+    request = x509.load_pem_x509_csr(signing_request(KEY, alternative_name(identity)))
+    assert request.is_signature_valid
+    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    chain = der(ROOT.issue(request.public_key(), names=list(names)))
+    assert trust(identity).leaf(chain, NOW).key == KEY.public_key()
+
+
+@pytest.mark.parametrize("identity", ["", "é.example", "a\x1bb", "a@é"])
+def test_an_identity_that_no_certificate_can_name(identity: str) -> None:
+    with pytest.raises(UsageError, match="cannot be certified"):
+        alternative_name(identity)

@@ -21,7 +21,7 @@ from mansu import seal
 from mansu.config import Config
 from mansu.progress import Steps
 from mansu.unlearn import Outcome, unlearn
-from verify.artefact import load_private
+from verify.artefact.signing import load_signer
 from verify.check import check
 from verify.errors import UsageError
 
@@ -54,7 +54,7 @@ def run(
         base,
         r.write(folder / "forget.jsonl", r.forget_lines() if forget is None else forget),
         r.write(folder / "retain.jsonl", r.retain_lines()),
-        load_private(keys.private),
+        load_signer(keys.private),
         folder / "out",
         config,
         steps=Steps(Console(quiet=True)),
@@ -79,7 +79,13 @@ def test_writes_a_certificate_whose_static_checks_hold(tmp_path: Path, tiny_keys
     base = c.save_base(t.trained_model(layers=4), tmp_path / "base", shard_size=shards)
     outcome = run(base, tmp_path, tiny_keys, forget=known_facts())
     out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["ledger.safetensors", "m.json", "model", "probes"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "ledger.safetensors",
+        "m.json",
+        "model",
+        "model.sig",
+        "probes",
+    ]
     found = check(out / "model", out / "m.json", keys=[tiny_keys.public], level="static")
     assert found.verdict == "PASS", found.headline
     assert found.permanence[0].masked == outcome.changed > 0

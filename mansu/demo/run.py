@@ -13,7 +13,8 @@ from mansu.demo.sets import write_sets
 from mansu.demo.spread import spread
 from mansu.progress import Steps
 from mansu.unlearn import unlearn
-from verify.artefact import load_private, write_key_pair
+from verify.artefact import write_key_pair
+from verify.artefact.signing import load_signer
 
 
 def run_demo(out: Path, config: Config, *, compare: bool, seeds: int, steps: Steps) -> int:
@@ -32,7 +33,7 @@ def run_demo(out: Path, config: Config, *, compare: bool, seeds: int, steps: Ste
     if not (keys / "private.pem").exists():
         write_key_pair(keys)
     shutil.rmtree(certified, ignore_errors=True)
-    outcome = unlearn(base, forget, retain, load_private(keys / "private.pem"), certified, config, steps=steps)
+    outcome = unlearn(base, forget, retain, load_signer(keys / "private.pem"), certified, config, steps=steps)
     steps.say(outcome.summary())
     code = _verify(certified, keys / "public.pem")
     if seeds > 1:
@@ -41,7 +42,7 @@ def run_demo(out: Path, config: Config, *, compare: bool, seeds: int, steps: Ste
             folder = out / "seeds" / str(seed)
             shutil.rmtree(folder, ignore_errors=True)
             other = config.model_copy(update={"seed": seed})
-            unlearn(base, forget, retain, load_private(keys / "private.pem"), folder, other, steps=steps)
+            unlearn(base, forget, retain, load_signer(keys / "private.pem"), folder, other, steps=steps)
             certificates[f"seed {seed}"] = folder
         print(spread(certificates))
     if compare:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
 from verify.artefact.envelope import BAD_SIGNATURE, shown
@@ -35,6 +35,8 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 """What `cryptography` raises for certificates that it cannot read, some of it only when a part is looked at."""
+_KINDS: dict[str, type[x509.RFC822Name | x509.UniformResourceIdentifier | x509.DNSName]]
+_KINDS = {"e-mail": x509.RFC822Name, "URI": x509.UniformResourceIdentifier, "DNS name": x509.DNSName}
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _REMEDY = "obtain the certificate again from its producer; root and identity must come from you, not with the files"
 
@@ -102,10 +104,11 @@ def load_roots(paths: Sequence[Path]) -> tuple[x509.Certificate, ...]:
     return tuple(certificate for path in paths for certificate in _load(path))
 
 
-def load_chain(path: Path, key: ec.EllipticCurvePublicKey) -> tuple[bytes, ...]:
+def load_chain(path: Path, key: ec.EllipticCurvePublicKey, at: datetime | None = None) -> tuple[bytes, ...]:
     """Read a signer's chain (PEM: its own certificate, then intermediates, no root) and return it as DER.
 
-    Raises UsageError unless the first certificate is for `key` and for code signing, and none is a root.
+    Raises UsageError unless the first certificate is for `key` and for code signing, each is valid at `at` (now), and
+    none is a root.
     """
     leaf, *intermediates = _load(path)
     if leaf.public_key() != key:
@@ -114,6 +117,10 @@ def load_chain(path: Path, key: ec.EllipticCurvePublicKey) -> tuple[bytes, ...]:
     if any(certificate.issuer == certificate.subject for certificate in (leaf, *intermediates)):
         remedy = "leave the root out: whoever verifies has it from elsewhere"
         raise UsageError(f"{path} holds a self-signed certificate", remedy=remedy)
+    moment = at or now()
+    if any(not each.not_valid_before_utc <= moment <= each.not_valid_after_utc for each in (leaf, *intermediates)):
+        expected = f"certificates that are valid at {moment:%Y-%m-%dT%H:%M:%SZ}"
+        raise UsageError(f"{path} is not valid now", expected=expected, remedy="have a new certificate issued")
     try:
         usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         for_code = ExtendedKeyUsageOID.CODE_SIGNING in usage and bool(_identities(leaf))
@@ -123,6 +130,32 @@ def load_chain(path: Path, key: ec.EllipticCurvePublicKey) -> tuple[bytes, ...]:
         expected = "extended key usage code signing, and an e-mail address, URI or DNS name as alternative name"
         raise UsageError(f"{path}: not a code-signing certificate", expected=expected)
     return tuple(certificate.public_bytes(serialization.Encoding.DER) for certificate in (leaf, *intermediates))
+
+
+def alternative_name(identity: str) -> x509.GeneralName:
+    """Return an identity as the alternative name that stands for it in a certificate; UsageError for what cannot."""
+    try:
+        if not identity or not identity.isprintable():
+            raise ValueError("empty or not printable")  # noqa: TRY301  (one exit)
+        return _KINDS[_kind(identity)](identity)
+    except ValueError as error:
+        expected = "an e-mail address, a URI or a DNS name, in ASCII"
+        raise UsageError("this identity cannot be certified", expected=expected, found=ascii(identity)) from error
+
+
+def signing_request(key: ec.EllipticCurvePrivateKey, name: x509.GeneralName) -> bytes:
+    """Return a PEM request to a CA: certify `name` for code signing with this key."""
+    flags = dict.fromkeys(("content_commitment", "key_encipherment", "data_encipherment", "key_agreement"), False)
+    rest = dict.fromkeys(("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"), False)
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mansu signer")]))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.KeyUsage(digital_signature=True, **flags, **rest), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([name]), critical=False)
+    )
+    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def now() -> datetime:
@@ -205,9 +238,7 @@ def _identities(leaf: x509.Certificate) -> list[tuple[str, str]]:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return []
-    kinds: dict[str, type[x509.RFC822Name | x509.UniformResourceIdentifier | x509.DNSName]]
-    kinds = {"e-mail": x509.RFC822Name, "URI": x509.UniformResourceIdentifier, "DNS name": x509.DNSName}
-    return [(kind, name) for kind, of in kinds.items() for name in names.get_values_for_type(of)]
+    return [(kind, name) for kind, of in _KINDS.items() for name in names.get_values_for_type(of)]
 
 
 def _kind(identity: str) -> str:
