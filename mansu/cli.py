@@ -35,12 +35,23 @@ def root(
 @app.command()
 def keygen(
     out: Annotated[Path, typer.Option(help="Folder for private.pem (mode 0600) and public.pem.")],
+    identity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Also write request.csr for a CA: an e-mail address, URI or DNS name to certify."
+        ),
+    ] = None,
 ) -> None:
     """Write an ECDSA P-256 key pair; keys that exist are never overwritten."""
-    from verify.artefact import write_key_pair  # noqa: PLC0415  (keeps --help fast)
+    from verify.artefact import load_private, write_atomic, write_key_pair  # noqa: PLC0415  (keeps --help fast)
+    from verify.artefact.certificates import alternative_name, signing_request  # noqa: PLC0415
 
+    wanted = None if identity is None else alternative_name(identity)
     private, public = write_key_pair(out)
     typer.echo(f"private key: {private}\npublic key:  {public}")
+    if wanted is not None:
+        write_atomic(out / "request.csr", signing_request(load_private(private), wanted))
+        typer.echo(f"request:     {out / 'request.csr'}")
 
 
 @app.command()
@@ -58,20 +69,24 @@ def unlearn(
     policy: Annotated[
         Path | None, typer.Option(help="Policy (TOML) that the manifest commits to being judged by.")
     ] = None,
+    certificate: Annotated[
+        Path | None, typer.Option(help="The key's certificate and its intermediates (PEM), sent along for --cert-root.")
+    ] = None,
 ) -> None:
-    """Make a model forget, and write the edited model with its ledger, probes and signed manifest."""
+    """Make a model forget, and write the edited model with its ledger, probes and signatures."""
     from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
     from mansu.progress import Steps  # noqa: PLC0415
     from mansu.unlearn import unlearn as run  # noqa: PLC0415
-    from verify.artefact import load_private  # noqa: PLC0415
     from verify.artefact.policy_file import read_policy  # noqa: PLC0415
+    from verify.artefact.signing import load_signer  # noqa: PLC0415
 
     settings = read_config(config)
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
     committed = None if policy is None else read_policy(policy).sha256()
     steps = Steps(Console(stderr=True))
-    outcome = run(model, forget, retain, load_private(key), out, settings, steps=steps, policy_sha256=committed)
+    signer = load_signer(key, certificate)
+    outcome = run(model, forget, retain, signer, out, settings, steps=steps, policy_sha256=committed)
     typer.echo(outcome.summary())
     if not outcome.target_met:
         raise typer.Exit(int(ExitCode.FAIL))

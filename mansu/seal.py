@@ -1,4 +1,4 @@
-"""Sealing: the edited model, the ledger, the probes and the signed manifest, all or nothing."""
+"""Sealing: the edited model, the ledger, the probes, the model's signature and the signed manifest, all or nothing."""
 
 import hashlib
 import shutil
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import ec
 from torch import Tensor
 
 import mansu
@@ -17,9 +16,10 @@ from mansu.base import Base
 from mansu.config import Config
 from mansu.request import Request
 from mansu.solve import Edit
-from verify.artefact import LedgerEntry, overwrite, read_weights, walk, write_atomic
+from verify.artefact import LedgerEntry, oms, overwrite, read_weights, walk, write_atomic
 from verify.artefact import seal as seal_statement
 from verify.artefact.ledger import write as write_ledger
+from verify.artefact.signing import Signer
 from verify.artefact.torch_tensors import as_torch
 from verify.behaviour.loading import Language, load
 from verify.behaviour.probes import Probes, dump
@@ -42,7 +42,7 @@ from verify.contract.manifest import Request as RequestClaim
 from verify.contract.schema import FileDigest
 from verify.errors import UsageError
 
-MODEL, LEDGER, PROBES, MANIFEST = "model", "ledger.safetensors", "probes", "m.json"
+MODEL, LEDGER, PROBES, SIGNATURE, MANIFEST = "model", "ledger.safetensors", "probes", "model.sig", "m.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +111,13 @@ def seal(
     edit: Edit,
     probes: Probes,
     evidence: Evidence,
-    private_key: ec.EllipticCurvePrivateKey,
+    signer: Signer,
     measure: Callable[[Language], tuple[Claim, ...]],
 ) -> Statement:
-    """Write a certificate into `folder`: model, ledger, probes, manifest.
+    """Write a certificate into `folder`: model, ledger, probes, the model's OMS signature, manifest.
 
-    `measure` is called on the model as loaded again from the written files, and returns the claims.
+    The signature is no subject of the manifest: both sign the same files, each for its own readers. `measure` is called
+    on the model as loaded again from the written files, and returns the claims.
     """
     write_model(folder / MODEL, base, edit.indices, edit.values)
     entries = {
@@ -128,16 +129,16 @@ def seal(
     for name, data in dump(probes).items():
         _write(folder / PROBES / name, data)
     claims = measure(reload(folder / MODEL, base))
+    digests = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in walk(folder)}
     statement = Statement(
         _type=STATEMENT_TYPE,
         predicateType=PREDICATE_TYPE,
-        subject=tuple(
-            Subject(name=name, digest=Digest(sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest()))
-            for name in walk(folder)
-        ),
+        subject=tuple(Subject(name=name, digest=Digest(sha256=digest)) for name, digest in digests.items()),
         predicate=_predicate(base, edit, hashlib.sha256(ledger).hexdigest(), evidence, claims),
     )
-    _write(folder / MANIFEST, seal_statement(statement, private_key))
+    model = {name.removeprefix(f"{MODEL}/"): each for name, each in digests.items() if name.startswith(f"{MODEL}/")}
+    _write(folder / SIGNATURE, oms.sign(MODEL, model, signer))
+    _write(folder / MANIFEST, seal_statement(statement, signer.key, signer.chain))
     return statement
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from bitsandbytes.functional import dequantize_4bit, quantize_4bit
-from cryptography.hazmat.primitives.asymmetric import ec
 from torch import nn
 from torch.nn import functional
 
@@ -34,6 +33,7 @@ from mansu.progress import Steps
 from mansu.request import Fact, Request, read_request, require_tokens
 from mansu.retain import NullSpace, fisher, gradients, null_space
 from mansu.solve import Bounds, Edit, Schedule, Stopping, solve
+from verify.artefact.signing import Signer
 from verify.behaviour.loading import Language
 from verify.behaviour.modules import nf4_linears, survey
 from verify.checks.permanence import geometry_of
@@ -92,7 +92,7 @@ def unlearn(
     base_folder: Path,
     forget: Path,
     retain: Path,
-    private_key: ec.EllipticCurvePrivateKey,
+    signer: Signer,
     out: Path,
     config: Config,
     *,
@@ -132,7 +132,7 @@ def unlearn(
             edit,
             probes,
             evidence,
-            private_key,
+            signer,
             lambda edited: measure_claims(language, edited, base.stored, probes, steps=steps),
         )
     parameters = sum(view.count for view in base.weights.tensors().values())

@@ -197,6 +197,10 @@ def signature(result: Result) -> str:
     """Return who signed, in words."""
     trust = result.trust
     key = trust.key_fingerprint or "none given"
+    if trust.identity is not None and trust.signature == "valid":
+        return f"valid, certified for {trust.identity} under a root the user gave: SHA-256 {key}"
+    if trust.key_fingerprint is None and trust.signature == "invalid":
+        return "invalid: not by the identity the user gave, under a root the user gave"
     return {
         "valid": f"valid, made with the key the user gave: SHA-256 {key}",
         "invalid": f"invalid under the key the user gave: SHA-256 {key}",
@@ -207,6 +211,7 @@ def signature(result: Result) -> str:
 def base_digest(result: Result) -> str:
     """Return what the base's digest rests on, and what follows from that."""
     return {
+        "signed by the vendor": "signed by the vendor: the base is the folder that the vendor's key signed",
         "pinned by the user": "pinned by the user: the base is the one the user named",
         "claimed by the producer": "claimed by the producer only: the base is the one the producer named",
         "not established": "not established: nothing here says which model was edited",

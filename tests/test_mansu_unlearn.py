@@ -22,7 +22,7 @@ from mansu.cli import main as mansu_command
 from mansu.config import Config
 from mansu.progress import Steps
 from mansu.unlearn import Outcome, unlearn
-from verify.artefact import load_private
+from verify.artefact.signing import load_signer
 from verify.check import check
 from verify.contract.policy import Policy
 from verify.errors import UsageError
@@ -62,7 +62,7 @@ def run(
         base,
         r.write(folder / "forget.jsonl", r.forget_lines() if forget is None else forget),
         r.write(folder / "retain.jsonl", r.retain_lines()),
-        load_private(keys.private),
+        load_signer(keys.private),
         folder / "out",
         config,
         steps=Steps(Console(quiet=True)),
@@ -89,7 +89,13 @@ def test_writes_a_certificate_whose_static_checks_hold(tmp_path: Path, tiny_keys
     policy = Policy(pre_registered=True, maximum_age_days=1)
     outcome = run(base, tmp_path, tiny_keys, forget=known_facts(), policy_sha256=policy.sha256())
     out = tmp_path / "out"
-    assert sorted(path.name for path in out.iterdir()) == ["ledger.safetensors", "m.json", "model", "probes"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "ledger.safetensors",
+        "m.json",
+        "model",
+        "model.sig",
+        "probes",
+    ]
     found = check(out / "model", out / "m.json", keys=[tiny_keys.public], level="static", policy=policy)
     assert found.verdict == "PASS", found.headline
     assert found.pre_registration == "to this policy"

@@ -226,6 +226,29 @@ def test_json_round_trips_and_is_harmless_in_a_log(result: Result) -> None:
     assert not any(line.lstrip().startswith("::") for line in rendered.splitlines())
 
 
+@pytest.mark.parametrize(
+    ("trust", "words"),
+    [
+        ({"identity": "release@example.com"}, "certified for release@example.com under a root the user gave"),
+        ({"signature": "invalid", "key_fingerprint": None}, "not by the identity the user gave"),
+        ({"base_digest": "signed by the vendor"}, "the folder that the vendor's key signed"),
+    ],
+)
+def test_whom_the_verdict_trusts_is_said(trust: dict[str, str | None], words: str) -> None:
+    result = load("pass_full")
+    changed = result.model_copy(update={"trust": result.trust.model_copy(update=trust)})
+    assert words in " ".join(render_text(changed).split())
+    assert words in " ".join("".join(Page(render_html(changed)).text).split())
+
+
+def test_a_hostile_identity_is_harmless() -> None:
+    result = load("pass_full")
+    changed = result.model_copy(update={"trust": result.trust.model_copy(update={"identity": HOSTILE})})
+    text = render_text(changed)
+    assert "\x1b" not in text
+    assert "<script>alert" not in render_html(changed)
+
+
 if __name__ == "__main__":
     for each in NAMES:
         for suffix, renderer in GOLDEN_FORMS.items():

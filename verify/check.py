@@ -6,12 +6,14 @@ Nothing here computes: each step is a module of `verify.checks` that turns evide
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from verify.artefact.anchors import AnchorFiles, Anchors
 from verify.artefact.policy_file import trusted
 from verify.checks import integrity, permanence
 from verify.checks import policy as requirements
@@ -42,12 +44,13 @@ def check(
     model: Path,
     manifest: Path,
     *,
-    keys: Sequence[Path],
+    keys: Sequence[Path] = (),
     level: Level = "full",
     policy: Policy = DEFAULT_POLICY,
     policy_path: Path | None = None,
     probes: Path | None = None,
     base_digests: Mapping[str, str] | None = None,
+    anchors: AnchorFiles | None = None,
     progress: Progress = _silent,
 ) -> Result:
     """Check a certificate and return the whole answer; a certificate that is refused is an answer too.
@@ -55,16 +58,17 @@ def check(
     `model` is a model folder, its model.safetensors or its index; `keys` are paths of public keys the user trusts;
     `policy_path` is where the policy was read from: its keys lie relative to it; `probes` is a folder of the auditor's
     own, which makes the full level "own-probes"; `base_digests` pins base files by name ("" for the only weight file)
-    to their sha256. Raises UsageError for paths that do not exist, keys that cannot be read or are not the policy's,
-    and probes that cannot be used.
+    to their sha256. `anchors` gives keys, digests and all else that the user trusts in one; both may be given, and all
+    of it counts. Raises UsageError for paths that do not exist, keys and certificates that cannot be read or are not
+    the policy's, half of a pair of anchors, and probes that cannot be used.
     """
     started, clock = datetime.now(UTC), time.monotonic()
-    pinned = dict(base_digests or {})
     own, level = _own_probes(probes, level)
-    folder = Path() if policy_path is None else policy_path.parent
+    given = anchors or AnchorFiles()
+    given = replace(given, keys=(*given.keys, *keys), base_digests=_both(given.base_digests, base_digests or {}))
     reading = partial(progress, "Reading every byte of the weights")
-    known = trusted(policy, keys, folder=folder)
-    found = integrity.examine(model, manifest, known, pinned, policy, progress=reading)
+    trusts = _anchors(given, policy, policy_path)
+    found = integrity.examine(model, manifest, trusts, policy, progress=reading)
     findings = Findings(found.checks)
     if found.statement is not None:
         required = requirements.of_manifest(found.statement.predicate, found.trust, policy, level, started)
@@ -103,7 +107,7 @@ def check(
         erasure=findings.erasure,
         limitations=limitations(level, trust, findings.permanence),
         notes=findings.notes,
-        repeat=_command(model, manifest, keys, level, pinned, policy_path, probes),
+        repeat=_command(model, manifest, given, level, policy_path, probes),
         timing=Timing(
             started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
             seconds=round(time.monotonic() - clock, 1),
@@ -167,21 +171,28 @@ def _provenance(statement: Statement) -> Provenance:
     )
 
 
+def _anchors(given: AnchorFiles, policy: Policy, policy_path: Path | None) -> Anchors:
+    """Read what the user gave; keys are those of the policy, if it lists any."""
+    anchors = given.load()
+    keys = trusted(policy, given.keys, folder=Path() if policy_path is None else policy_path.parent)
+    return replace(anchors, trusted=replace(anchors.trusted, keys=tuple(keys)))
+
+
+def _both(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]:
+    """Return all pins; UsageError where the two pin one file to two digests."""
+    twice = sorted(name for name in first.keys() & second.keys() if first[name] != second[name])
+    if twice:
+        raise UsageError("a file of the base is pinned to two digests", found=ascii(twice[0]))
+    return {**first, **second}
+
+
 def _command(
-    model: Path,
-    manifest: Path,
-    keys: Sequence[Path],
-    level: Level,
-    pinned: Mapping[str, str],
-    policy: Path | None,
-    probes: Path | None,
+    model: Path, manifest: Path, given: AnchorFiles, level: Level, policy: Path | None, probes: Path | None
 ) -> str:
     words = ["mansu-verify", str(model), "--manifest", str(manifest)]
-    for key in keys:
+    for key in given.keys:
         words += ["--key", str(key)]
     words += ["--checks", "static" if level == "static" else "full"]
     for option, path in (("--policy", policy), ("--probes", probes)):
         words += [] if path is None else [option, str(path)]
-    for name, digest in pinned.items():
-        words += ["--base-digest", f"{name}={digest}" if name else digest]
-    return shlex.join(words)
+    return shlex.join([*words, *given.words()])

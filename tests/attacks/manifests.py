@@ -150,7 +150,11 @@ ATTACKS: dict[str, tuple[bytes, str, str]] = {
     "unknown field in the bundle": (with_bundle(_set("extra", value=1)), "MV102", "fields"),
     "unknown field in the envelope": (with_bundle(_set(ENV, "extra", value=1)), "MV102", "dsseEnvelope: fields"),
     "unknown field in the signature": (
-        with_bundle(_set(ENV, "signatures", 0, "keyid", value="x")), "MV102", "signature: fields"),
+        with_bundle(_set(ENV, "signatures", 0, "cert", value="x")), "MV102", "signature: fields"),
+    "keyid of another key": (
+        with_bundle(_set(ENV, "signatures", 0, "keyid", value=THIEF_PRINT)), "MV102", "keyid names another key"),
+    "keyid that is no string": (
+        with_bundle(_set(ENV, "signatures", 0, "keyid", value=1)), "MV102", "keyid: type"),
     "second signature": (
         with_bundle(_map(ENV, "signatures", change=lambda old: old + SECOND)), "MV102", "number of signatures"),
     "second signature first": (
@@ -172,7 +176,10 @@ ATTACKS: dict[str, tuple[bytes, str, str]] = {
         with_bundle(_set(MATERIAL, "publicKey", value={"hint": THIEF_PRINT, "rawBytes": _thief_der()})),
         "MV102", "publicKey: fields"),
     "certificate in the bundle": (
-        with_bundle(_set(MATERIAL, value={"certificate": {"rawBytes": ""}})), "MV102", "verificationMaterial: fields"),
+        with_bundle(_set(MATERIAL, value={"certificate": {"rawBytes": ""}})), "MV102", "it carries a certificate"),
+    "key and certificate in the bundle": (
+        with_bundle(_set(MATERIAL, "certificate", value={"rawBytes": ""})), "MV102", "verificationMaterial: fields"),
+    "transparency log entry": (with_bundle(_set(MATERIAL, "tlogEntries", value=[{}])), "MV102", "tlogEntries"),
     "payload not canonical": (with_payload(b":", b": "), "MV102", "payload is not in canonical form"),
     "payload number not canonical": (
         with_payload(b'"faithfulness":1,', b'"faithfulness":1.0,'), "MV102", "payload is not in canonical form"),

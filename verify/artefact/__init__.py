@@ -1,7 +1,8 @@
 """What a certificate is made of on disk: weights, ledger, signed manifest, keys. Everything here trusts nothing.
 
 `files` opens the file system's files, `tensors` reads safetensors, `weights` finds a model's, `ledger_format` and
-`ledger` the ledger (by the piece; in memory), `envelope` DSSE and strict JSON, `bundle` the manifest, `keys` the keys.
+`ledger` the ledger (by the piece; in memory), `envelope` DSSE and strict JSON, `bundle` the manifest, `keys` the keys,
+`certificates` X.509, `material` and `signing` who signed and who may, `oms` model.sig, `anchors` what the user trusts.
 Check ids: MV101 files, MV102 to MV104 manifest and signature, MV110 safetensors, MV111 which weight files count,
 MV120 ledger, MV121 ledger against weights. What works with torch tensors loads on first use.
 """

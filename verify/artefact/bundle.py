@@ -1,8 +1,9 @@
 """The manifest file: an in-toto statement in RFC 8785 form, in a DSSE envelope, in a Sigstore bundle v0.3."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TypeVar
 
 import rfc8785
@@ -10,9 +11,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import BaseModel, ValidationError
 
 from verify.artefact import envelope
+from verify.artefact.certificates import CertificateTrust, Leaf, now
 from verify.artefact.envelope import BAD_SIGNATURE, MALFORMED, require_fields, require_type, shown, strict_json
 from verify.artefact.files import relative_parts
 from verify.artefact.keys import fingerprint
+from verify.artefact.material import Material, read_material, write_material
 from verify.contract.manifest import PAYLOAD_TYPE, PREDICATE_TYPE, STATEMENT_TYPE, Statement, Subject
 from verify.errors import ArtefactError, UsageError
 
@@ -23,85 +26,134 @@ S = TypeVar("S", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Opened:
-    """A verified manifest: the statement, whose key signed it, and the sha256 of the signed payload."""
+    """A verified manifest: the statement, whose key signed it, and the sha256 of the signed payload.
+
+    `identity` is whom the certificate names, where the signature was trusted by one.
+    """
 
     statement: Statement
     key_fingerprint: str
     payload_sha256: str
+    identity: str | None = None
 
 
-def seal(statement: Statement, private_key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return the signed manifest file.
+@dataclass(frozen=True)
+class Unpacked:
+    """A payload whose signature holds, the fingerprint of the key that made it, and its certificate if it has one."""
+
+    payload: bytes
+    key_fingerprint: str
+    leaf: Leaf | None = None
+
+
+def seal(statement: Statement, private_key: ec.EllipticCurvePrivateKey, chain: Sequence[bytes] = ()) -> bytes:
+    """Return the signed manifest file; `chain` is the signer's certificate and its intermediates, DER, if it has any.
 
     Raises ArtefactError MV102 for a statement that `unseal` would refuse, UsageError unless the key is P-256.
     """
     payload = canonical(statement.model_dump(mode="json", by_alias=True))
     read_statement(payload)
-    return pack(payload, PAYLOAD_TYPE, private_key)
+    return pack(payload, PAYLOAD_TYPE, private_key, write_material(fingerprint(private_key.public_key()), chain))
 
 
-def unseal(data: bytes, public_keys: Sequence[ec.EllipticCurvePublicKey]) -> Opened:
-    """Verify a manifest file with the user's keys and return it.
+def unseal(
+    data: bytes,
+    public_keys: Sequence[ec.EllipticCurvePublicKey],
+    certificates: CertificateTrust | None = None,
+    *,
+    at: datetime | None = None,
+) -> Opened:
+    """Verify a manifest file with the user's keys, or roots and identity, and return it.
 
-    Raises ArtefactError MV102 (malformed), MV103 (signature invalid or another key's), MV104 (another payload,
-    statement or predicate type); UsageError when no key is given.
+    A certificate must be trusted at `at` (now), and the manifest's own time of creation must lie in the leaf's. Raises
+    ArtefactError MV102 (malformed; a certificate where none is asked for), MV103 (signature invalid or not of anybody
+    trusted), MV104 (another payload, statement or predicate type); UsageError when nobody is trusted.
     """
-    verified = unpack(data, public_keys, payload_type=PAYLOAD_TYPE)
+    verified = unpack(data, public_keys, certificates, payload_type=PAYLOAD_TYPE, at=at)
     statement = read_statement(verified.payload)
-    return Opened(statement, verified.key_fingerprint, hashlib.sha256(verified.payload).hexdigest())
+    if verified.leaf is not None:
+        verified.leaf.require_made_within(statement.predicate.created)
+    digest = hashlib.sha256(verified.payload).hexdigest()
+    identity = None if verified.leaf is None else verified.leaf.identity
+    return Opened(statement, verified.key_fingerprint, digest, identity)
 
 
-def read_unverified(data: bytes) -> Statement:
+def read_unverified(data: bytes, *, certificates: bool = False) -> Statement:
     """Return the statement *without* verifying its signature: for display and for the case that no key is given.
 
-    Everything but the signature is as strict as in `unseal` (MV102, MV104).
+    Everything but the signature is as strict as in `unseal` (MV102, MV104); `certificates` tells whether a bundle may
+    carry any.
     """
-    return read_statement(unverified_payload(data))
+    return read_statement(unverified_payload(data, certificates=certificates))
 
 
 def signed_by(data: bytes, public_key: ec.EllipticCurvePublicKey) -> bool:
-    """Tell whether this very key signed a manifest file, whatever key its hint names."""
+    """Tell whether this very key signed a manifest file, whatever key its hint or its certificate names."""
     try:
-        document, _ = _bundle(data, "manifest")
-        envelope.verify(document, [public_key], payload_type=PAYLOAD_TYPE, name="manifest")
+        content, _ = read_bundle(data, name="manifest")
+        envelope.verify(replace(content, keyid=""), [public_key], payload_type=PAYLOAD_TYPE, name="manifest")
     except ArtefactError:
         return False
     return True
 
 
-def pack(payload: bytes, payload_type: str, private_key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Sign any payload and return the bundle file; the key is named by its fingerprint only."""
+def pack(
+    payload: bytes,
+    payload_type: str,
+    private_key: ec.EllipticCurvePrivateKey,
+    material: dict[str, object] | None = None,
+) -> bytes:
+    """Sign any payload and return the bundle file; without other material the key is named by its fingerprint only."""
     bundle = {
         "mediaType": MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": fingerprint(private_key.public_key())}},
+        "verificationMaterial": material or write_material(fingerprint(private_key.public_key())),
         "dsseEnvelope": envelope.sign(payload, payload_type, private_key),
     }
     return canonical(bundle)
 
 
 def unpack(
-    data: bytes, public_keys: Sequence[ec.EllipticCurvePublicKey], *, payload_type: str, name: str = "manifest"
-) -> envelope.Verified:
-    """Return the payload of a bundle file that one of `public_keys` signed as `payload_type`; `name` is for messages.
+    data: bytes,
+    public_keys: Sequence[ec.EllipticCurvePublicKey],
+    certificates: CertificateTrust | None = None,
+    *,
+    payload_type: str,
+    at: datetime | None = None,
+    name: str = "manifest",
+    hint: Callable[[ec.EllipticCurvePublicKey], str] = fingerprint,
+) -> Unpacked:
+    """Return the payload of a bundle file that somebody trusted signed as `payload_type`.
 
-    The hint only selects among the keys given: a key that comes with the bundle is never used.
+    `hint` is how the format names a key; it only selects among the keys given: a key that comes with the bundle is
+    never used, and a certificate only through the roots and the identity of `certificates`, at the time `at` (now).
     """
-    if not public_keys:
+    if not public_keys and certificates is None:
         raise UsageError("no public key to verify with", remedy="give the producer's public key")
-    document, hint = _bundle(data, name)
-    chosen = [key for key in public_keys if fingerprint(key) == hint]
+    content, material = read_bundle(data, name=name)
+    if material.chain:
+        if certificates is None:
+            raise _certificate_unasked(name)
+        leaf = certificates.leaf(material.chain, at or now())
+        verified = envelope.verify(content, [leaf.key], payload_type=payload_type, name=name)
+        return Unpacked(verified.payload, verified.key_fingerprint, leaf)
+    chosen = [key for key in public_keys if hint(key) == material.hint]
     if not chosen:
-        expected = " or ".join(fingerprint(key) for key in public_keys)
+        expected = " or ".join(hint(key) for key in public_keys) or "a certificate of the identity given"
         remedy = "give the producer's public key, obtained from the producer and not from the artefact"
         message = f"{name}: signed by a key you do not trust"
-        raise ArtefactError(BAD_SIGNATURE, message, expected=expected, found=shown(hint), remedy=remedy)
-    return envelope.verify(document, chosen, payload_type=payload_type, name=name)
+        raise ArtefactError(BAD_SIGNATURE, message, expected=expected, found=shown(material.hint), remedy=remedy)
+    verified = envelope.verify(content, chosen, payload_type=payload_type, name=name)
+    return Unpacked(verified.payload, verified.key_fingerprint)
 
 
-def unverified_payload(data: bytes, *, name: str = "manifest") -> bytes:
+def unverified_payload(data: bytes, *, name: str = "manifest", certificates: bool = False) -> bytes:
     """Return the in-toto payload of a bundle file *without* verifying its signature (MV102, MV104)."""
-    document, _ = _bundle(data, name)
-    content = envelope.read(document, name=name)
+    content, material = read_bundle(data, name=name)
+    if material.chain and not certificates:
+        raise _certificate_unasked(name)
+    if material.hint is not None and content.keyid not in {"", material.hint}:
+        message = f"{name}: keyid names another key than the hint"
+        raise ArtefactError(MALFORMED, message, expected=shown(material.hint), found=shown(content.keyid))
     require_type(content.payload_type, PAYLOAD_TYPE, name=f"{name}: payloadType")
     return content.payload
 
@@ -132,19 +184,26 @@ def read_as(payload: bytes, kind: type[S], predicate_type: str, *, name: str) ->
     return statement
 
 
-def _bundle(data: bytes, name: str) -> tuple[dict[str, object], str]:
-    """Return the envelope object and the key hint of a well-formed bundle."""
+def read_bundle(data: bytes, *, name: str) -> tuple[envelope.Envelope, Material]:
+    """Return the envelope and the verification material of a well-formed bundle; ArtefactError MV102."""
     value = strict_json(data, check_id=MALFORMED, name=name)
     fields = require_fields(value, ("mediaType", "verificationMaterial", "dsseEnvelope"), name=name)
     if fields["mediaType"] != MEDIA_TYPE:
         raise ArtefactError(MALFORMED, f"{name}: mediaType", expected=MEDIA_TYPE, found=shown(fields["mediaType"]))
-    material = require_fields(fields["verificationMaterial"], ("publicKey",), name=f"{name}: verificationMaterial")
-    public_key = require_fields(material["publicKey"], ("hint",), name=f"{name}: publicKey")
-    hint = envelope.require_string(public_key["hint"], name=f"{name}: hint")
+    material = read_material(fields["verificationMaterial"], name=name)
     document = require_fields(
         fields["dsseEnvelope"], ("payload", "payloadType", "signatures"), name=f"{name}: dsseEnvelope"
     )
-    return document, hint
+    return envelope.read(document, name=name), material
+
+
+def _certificate_unasked(name: str) -> ArtefactError:
+    return ArtefactError(
+        MALFORMED,
+        f"{name}: it carries a certificate",
+        expected="a key's hint, as no root was given",
+        remedy="if you trust its signer by certificate, give --cert-root and --cert-identity",
+    )
 
 
 def _require_subjects(subjects: Sequence[Subject], name: str) -> None:

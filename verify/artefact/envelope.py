@@ -102,11 +102,12 @@ def _constant(text: str) -> NoReturn:
 
 @dataclass(frozen=True)
 class Envelope:
-    """A well-formed envelope. Nothing in it is trusted before its signature is verified."""
+    """A well-formed envelope. Nothing in it is trusted before its signature is verified; `keyid` is "" where absent."""
 
     payload: bytes
     payload_type: str
     signature: bytes
+    keyid: str
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,17 @@ def pae(payload: bytes, payload_type: str) -> bytes:
 
 
 def sign(payload: bytes, payload_type: str, private_key: ec.EllipticCurvePrivateKey) -> dict[str, object]:
-    """Return the envelope of `payload` as a JSON object with one signature. UsageError unless the key is P-256."""
+    """Return the envelope of `payload` as a JSON object with one signature. UsageError unless the key is P-256.
+
+    `keyid` is the key's fingerprint: optional in DSSE, but securesystemslib reads no signature without it.
+    """
     require_p256(private_key.curve, name="the signing key")
     signature = private_key.sign(pae(payload, payload_type), ec.ECDSA(hashes.SHA256()))
+    keyid = fingerprint(private_key.public_key())
     return {
         "payload": base64.b64encode(payload).decode(),
         "payloadType": payload_type,
-        "signatures": [{"sig": base64.b64encode(signature).decode()}],
+        "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": keyid}],
     }
 
 
@@ -146,16 +151,17 @@ def read(document: bytes | dict[str, object], *, name: str = "envelope") -> Enve
     if not isinstance(signatures, list) or len(signatures) != 1:
         count = len(signatures) if isinstance(signatures, list) else shown(signatures)
         raise ArtefactError(MALFORMED, f"{name}: number of signatures", expected="exactly one", found=str(count))
-    signature = require_fields(signatures[0], ("sig",), name=f"{name}: signature")
+    signature = require_fields(signatures[0], ("sig",), optional=("keyid",), name=f"{name}: signature")
     return Envelope(
-        payload=_base64(fields["payload"], name=f"{name}: payload"),
+        payload=decoded_base64(fields["payload"], name=f"{name}: payload"),
         payload_type=require_string(fields["payloadType"], name=f"{name}: payloadType"),
-        signature=_base64(signature["sig"], name=f"{name}: sig"),
+        signature=decoded_base64(signature["sig"], name=f"{name}: sig"),
+        keyid=require_string(signature.get("keyid", ""), name=f"{name}: keyid"),
     )
 
 
 def verify(
-    document: bytes | dict[str, object],
+    document: bytes | dict[str, object] | Envelope,
     public_keys: Sequence[ec.EllipticCurvePublicKey],
     *,
     payload_type: str,
@@ -163,16 +169,20 @@ def verify(
 ) -> Verified:
     """Return the payload of an envelope that one of `public_keys` signed.
 
-    Raises ArtefactError: MV102 when malformed, MV103 when no given key made the signature, MV104 when it is signed
-    as another type than `payload_type`. Raises UsageError when no key is given or one is not P-256.
+    Raises ArtefactError: MV102 when malformed or when a keyid names another key than the one that signed, MV103 when no
+    given key made the signature, MV104 when it is signed as another type than `payload_type`. Raises UsageError when no
+    key is given or one is not P-256.
     """
     if not public_keys:
         raise UsageError("no public key to verify with", remedy="give the producer's public key")
-    envelope = read(document, name=name)
+    envelope = document if isinstance(document, Envelope) else read(document, name=name)
     signed = pae(envelope.payload, envelope.payload_type)
     for key in public_keys:
         if _signed_by(key, envelope.signature, signed):
             require_type(envelope.payload_type, payload_type, name=f"{name}: payloadType")
+            if envelope.keyid not in {"", fingerprint(key)}:
+                message = f"{name}: keyid names another key than the one that signed"
+                raise ArtefactError(MALFORMED, message, expected=fingerprint(key), found=shown(envelope.keyid))
             return Verified(envelope.payload, fingerprint(key))
     raise ArtefactError(
         BAD_SIGNATURE,
@@ -192,9 +202,11 @@ def _signed_by(key: ec.EllipticCurvePublicKey, signature: bytes, signed: bytes) 
     return True
 
 
-def require_fields(value: object, names: tuple[str, ...], *, name: str) -> dict[str, object]:
-    """Return `value` when it is an object with exactly the fields `names`; ArtefactError MV102 otherwise."""
-    if not isinstance(value, dict) or value.keys() != set(names):
+def require_fields(
+    value: object, names: tuple[str, ...], *, optional: tuple[str, ...] = (), name: str
+) -> dict[str, object]:
+    """Return `value` when it is an object with the fields `names`, some of `optional` and no other; else MV102."""
+    if not isinstance(value, dict) or not set(names) <= value.keys() <= {*names, *optional}:
         found = shown(sorted(value)) if isinstance(value, dict) else shown(value)
         raise ArtefactError(MALFORMED, f"{name}: fields", expected=f"exactly {', '.join(names)}", found=found)
     return value
@@ -213,7 +225,8 @@ def require_type(found: object, expected: str, *, name: str) -> None:
         raise ArtefactError(WRONG_TYPE, f"{name}: wrong type", expected=expected, found=shown(found))
 
 
-def _base64(value: object, *, name: str) -> bytes:
+def decoded_base64(value: object, *, name: str) -> bytes:
+    """Return the bytes of base64 in its one canonical form; ArtefactError MV102 for anything else."""
     text = require_string(value, name=name)
     try:
         decoded = base64.b64decode(text, validate=True)

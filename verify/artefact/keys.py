@@ -34,6 +34,12 @@ def fingerprint(public_key: ec.EllipticCurvePublicKey) -> str:
     return hashlib.sha256(der).hexdigest()
 
 
+def oms_hint(public_key: ec.EllipticCurvePublicKey) -> str:
+    """Return the lower-case hexadecimal sha256 of the key's PEM text: how OpenSSF Model Signing names a key."""
+    pem = public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(pem).hexdigest()
+
+
 def require_p256(curve: ec.EllipticCurve, *, name: str) -> None:
     """Raise UsageError unless `curve` is P-256; `name` says whose key it is."""
     if not isinstance(curve, ec.SECP256R1):
@@ -42,7 +48,7 @@ def require_p256(curve: ec.EllipticCurve, *, name: str) -> None:
 
 def load_private(path: Path) -> ec.EllipticCurvePrivateKey:
     """Read an unencrypted P-256 private key in PEM. Raises UsageError for anything else."""
-    data = _read(path)
+    data = read_pem(path)
     if b"PRIVATE KEY-----" not in data:
         raise UsageError(f"{path} holds no private key in PEM", found=_heading(data), remedy=_REMEDY)
     try:
@@ -64,7 +70,7 @@ def load_public(path: Path) -> ec.EllipticCurvePublicKey:
     Raises UsageError for anything else, a private key or a second key in the file included: a verifier's
     machine has no business with the first, and silently ignoring the second would hide whom the user trusts.
     """
-    data = _read(path)
+    data = read_pem(path)
     if b"PRIVATE KEY-----" in data:
         raise UsageError(
             f"{path} is a private key, where a public key is wanted",
@@ -126,7 +132,7 @@ def _exists(path: Path) -> UsageError:
     return UsageError(f"{path} exists already and is not overwritten", remedy="choose another folder, or move it away")
 
 
-def _read(path: Path) -> bytes:
+def read_pem(path: Path) -> bytes:
     """Read a key file. The user names it, so links and pipes are the user's own affair; its size is bounded."""
     try:
         with path.open("rb") as stream:

@@ -2,12 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from verify.artefact import (
     Layout,
@@ -20,15 +18,17 @@ from verify.artefact import (
     read_regular,
     read_unverified,
     shown,
-    unseal,
 )
+from verify.artefact.anchors import Anchors
 from verify.artefact.envelope import MAX_BYTES
+from verify.artefact.oms import SignedFolder
 from verify.behaviour.inert import refuse_code
 from verify.checks.architecture import Architecture, architecture, require_fit
-from verify.checks.catalog import decided, failed, passed, refused, undecided
+from verify.checks.catalog import decided, failed, passed, refused
 from verify.checks.evidence import LEDGER, MODEL, PROBES, Evidence, Files, Place, abbreviated, read
 from verify.checks.permanence import plan
 from verify.checks.scan import Scan, scan
+from verify.checks.signatures import base_signature, manifest_signature, model_signature
 from verify.contract.manifest import Base, Mask, Statement
 from verify.contract.policy import Policy
 from verify.contract.result import CheckResult, Trust
@@ -59,25 +59,23 @@ class Integrity:
 def examine(
     model: Path,
     manifest: Path,
-    keys: Sequence[ec.EllipticCurvePublicKey],
-    pinned: Mapping[str, str],
+    anchors: Anchors,
     policy: Policy,
     *,
     progress: Progress,
 ) -> Integrity:
     """Run every check of integrity; a part that cannot be parsed ends the examination with its own check.
 
-    `pinned` maps base file names ("" for the only weight file) to sha256. Raises UsageError for paths that do not
-    exist.
+    Raises UsageError for paths that do not exist.
     """
     place = Place.of(model, manifest)
     found = _Findings(Trust(key_fingerprint=None, signature="not checked", base_digest="not established"))
     files: Files | None = None
     try:
-        statement = _open_manifest(manifest, keys, found)
+        statement = _open_manifest(manifest, anchors, found)
         files = read(place, statement)
         found.evidence = _parse(model, statement, files, policy, found, progress)
-        _judge(found.evidence, files, pinned, found)
+        _judge(found.evidence, files, anchors, found)
     except ArtefactError as error:
         found.checks.append(refused(error))
         if files is not None and not found.files:
@@ -113,20 +111,23 @@ class _Findings:
     evidence: Evidence | None = None
 
 
-def _open_manifest(path: Path, keys: Sequence[ec.EllipticCurvePublicKey], found: _Findings) -> Statement:
+def _open_manifest(path: Path, anchors: Anchors, found: _Findings) -> Statement:
     data = read_regular(path.name, root=path.parent, limit=MAX_BYTES)
     found.manifest_sha256 = hashlib.sha256(data).hexdigest()
-    if keys:
-        found.trust = found.trust.model_copy(update={"key_fingerprint": fingerprint(keys[0]), "signature": "invalid"})
-    statement = read_unverified(data)
+    trusted = anchors.trusted
+    if trusted:
+        first = fingerprint(trusted.keys[0]) if trusted.keys else None
+        found.trust = found.trust.model_copy(update={"key_fingerprint": first, "signature": "invalid"})
+    statement = read_unverified(data, certificates=trusted.certificates is not None)
     require_unambiguous(statement)
     found.statement = statement
     found.checks.append(passed("MV102", "one strict reading", "one strict reading"))
     found.checks.append(passed("MV104", statement.predicateType, statement.predicateType))
-    check, signer = signature(data, keys)
+    check, opened = manifest_signature(data, trusted)
     found.checks.append(check)
-    if signer is not None:
-        found.trust = found.trust.model_copy(update={"key_fingerprint": signer, "signature": "valid"})
+    if opened is not None:
+        signer = {"key_fingerprint": opened.key_fingerprint, "identity": opened.identity, "signature": "valid"}
+        found.trust = found.trust.model_copy(update=signer)
     return statement
 
 
@@ -195,7 +196,7 @@ def _scan(
     return scan([(opened[name], weights.files[name]) for name in weights.files], ledger, work, progress=advance)
 
 
-def _judge(evidence: Evidence, files: Files, pinned: Mapping[str, str], found: "_Findings") -> None:
+def _judge(evidence: Evidence, files: Files, anchors: Anchors, found: "_Findings") -> None:
     """Compare what was read with what is signed, declared and pinned."""
     large = {MODEL + name: digest for name, digest in evidence.scan.sha256.items()} | {LEDGER: evidence.ledger_sha256}
     digests = {**files.sha256(), **large}
@@ -203,7 +204,13 @@ def _judge(evidence: Evidence, files: Files, pinned: Mapping[str, str], found: "
     others = {name: digests[MODEL + name] for name in evidence.others}
     base = evidence.statement.predicate.base
     rebuilt = evidence.scan.base_sha256
-    check, trusted = base_rebuilt(base, rebuilt, others, pinned)
+    model = {name.removeprefix(MODEL): digest for name, digest in digests.items() if name.startswith(MODEL)}
+    found.checks.append(model_signature(files.place.folder, model, anchors.trusted))
+    try:
+        vendors = None if anchors.base_signature is None else base_signature(anchors.base_signature)
+        check, trusted = base_rebuilt(base, rebuilt, others, anchors.base_digests, vendors)
+    except ArtefactError as error:
+        check, trusted = refused(error), "not established"
     found.trust = found.trust.model_copy(update={"base_digest": trusted})
     mask = declared_mask(evidence.statement.predicate.mask, evidence)
     found.checks += [check, base_files(base, rebuilt, others), mask]
@@ -225,19 +232,6 @@ def require_unambiguous(statement: Statement) -> None:
             raise ArtefactError("MV102", message, expected="each once", found=abbreviated(twice), remedy=_MISDECLARED)
 
 
-def signature(data: bytes, keys: Sequence[ec.EllipticCurvePublicKey]) -> tuple[CheckResult, str | None]:
-    """MV103: return the check, and the fingerprint of the key that signed. Without a key it stays undecided."""
-    expected = "one ECDSA P-256 signature by a key the user gave"
-    if not keys:
-        remedy = "give the producer's public key with --key, obtained from the producer and not with the files"
-        return undecided("MV103", expected, "no key was given, so nobody vouches for the manifest", remedy), None
-    try:
-        opened = unseal(data, keys)
-    except ArtefactError as error:
-        return refused(error), None
-    return passed("MV103", expected, f"signed by {opened.key_fingerprint}"), opened.key_fingerprint
-
-
 def subjects(files: Files, digests: Mapping[str, str]) -> CheckResult:
     """MV105: every file is a subject with its digest, none is missing, none is extra."""
     missing = sorted(files.listed.keys() - files.found)
@@ -251,12 +245,17 @@ def subjects(files: Files, digests: Mapping[str, str]) -> CheckResult:
 
 
 def base_rebuilt(
-    base: Base, rebuilt: Mapping[str, str], others: Mapping[str, str], pinned: Mapping[str, str]
+    base: Base,
+    rebuilt: Mapping[str, str],
+    others: Mapping[str, str],
+    pinned: Mapping[str, str],
+    vendors: SignedFolder | None = None,
 ) -> tuple[CheckResult, str]:
-    """MV107: the weights with the ledger's values put back meet the manifest's digests, and the pinned ones.
+    """MV107: the weights with the ledger's values put back meet the manifest's digests, the pinned and the vendor's.
 
     `rebuilt` holds the digest of each rebuilt weight file, `others` those of the other files. Returns the check and
-    what the base's digest now rests on: the user's word only if every weight file is pinned.
+    what the base's digest now rests on: the user's word only if every weight file is pinned, the vendor's signature
+    only if it names every file of the base, and no other.
     """
     claimed = {file.name: file.sha256 for file in base.files}
     actual = {**others, **rebuilt}
@@ -265,13 +264,19 @@ def base_rebuilt(
     wrong = [("the manifest", name, claimed.get(name), digest) for name, digest in rebuilt.items()]
     wrong += [("the user", name, digest, actual.get(name)) for name, digest in named.items()]
     wrong = [entry for entry in wrong if entry[2] != entry[3]]
-    expected = "the digests of the manifest" + (" and of the user" if named else "")
+    sources = ["of the manifest"] + ["of the user"] * bool(named) + ["of the vendor's signature"] * bool(vendors)
+    expected = "the digests " + " and ".join(sources)
+    remedy = "reject the certificate: it was not made from this base by the declared changes alone"
     if wrong:
         who, name, wanted, digest = wrong[0]
         found = f"{shown(name)} has {digest or 'no such file'}, {who} says {wanted or 'nothing of it'}"
-        remedy = "reject the certificate: it was not made from this base by the declared changes alone"
         return failed("MV107", expected, found, remedy), "not established"
+    difference = "" if vendors is None else vendors.difference(actual)
+    if difference:
+        return failed("MV107", expected, f"not as the vendor signed it: {difference}", remedy), "not established"
     found = "; ".join(f"{shown(name)} {digest}" for name, digest in rebuilt.items())
+    if vendors is not None:
+        return passed("MV107", expected, f"{found}; signed by {vendors.key_fingerprint}"), "signed by the vendor"
     by_user = rebuilt.keys() <= named.keys()
     return passed("MV107", expected, found), "pinned by the user" if by_user else "claimed by the producer"
 

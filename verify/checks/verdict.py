@@ -83,6 +83,9 @@ def limitations(level: Level, trust: Trust, permanence: Sequence[Permanence] = (
     count = f"{len(permanence)} deployment profiles of NF4 were" if permanence else "No deployment profile was"
     formats = (f"{count} examined; other block sizes, casts and quantization formats were not.",)
     base = {
+        "signed by the vendor": (
+            "The base is the folder whose digests the key given as the vendor's signed; whose key that is, you said.",
+        ),
         "pinned by the user": (
             "The base's weights are pinned; its other files are, where no digest was given for them, as claimed.",
         ),

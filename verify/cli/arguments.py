@@ -48,7 +48,7 @@ def require_outside(path: Path, model: Path, manifest: Path) -> None:
             raise UsageError(
                 f"{path} lies among the signed files", remedy="write it elsewhere, for instance to report/"
             )
-    if path.resolve() == manifest.resolve() or path.name == "ledger.safetensors":
+    if path.resolve() == manifest.resolve() or path.name in {"ledger.safetensors", "model.sig"}:
         raise UsageError(f"{path} is a signed file", remedy="write it elsewhere, for instance to report/")
     require_writable(path)
 

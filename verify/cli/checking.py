@@ -23,7 +23,11 @@ class Order:
     manifest: Path | None
     level: Literal["static", "full"]
     keys: tuple[Path, ...]
+    cert_roots: tuple[Path, ...]
+    cert_identity: str | None
     base_digests: Mapping[str, str]
+    base_signature: Path | None
+    base_key: Path | None
     policy: Path | None
     probes: Path | None
 
@@ -50,10 +54,19 @@ def check_certificate(order: Order, delivery: Delivery) -> int:
         require_outside(delivery.output, order.model, order.manifest)
         targets.append((delivery.form, delivery.output))
 
+    from verify.artefact.anchors import AnchorFiles  # noqa: PLC0415  (not needed for help)
     from verify.artefact.policy_file import read_policy  # noqa: PLC0415  (pydantic and cryptography are slow for help)
     from verify.check import DEFAULT_POLICY, check  # noqa: PLC0415  (numpy too)
 
     policy = DEFAULT_POLICY if order.policy is None else read_policy(order.policy)
+    anchors = AnchorFiles(
+        keys=order.keys,
+        cert_roots=order.cert_roots,
+        cert_identity=order.cert_identity,
+        base_digests=order.base_digests,
+        base_signature=order.base_signature,
+        base_key=order.base_key,
+    )
     signing = prepare(delivery.sign_with, targets, model=order.model, manifest=order.manifest, keys=order.keys)
     for _, path in targets:
         discard(path)
@@ -61,12 +74,11 @@ def check_certificate(order: Order, delivery: Delivery) -> int:
         result = check(
             order.model,
             order.manifest,
-            keys=order.keys,
+            anchors=anchors,
             level=order.level,
             policy=policy,
             policy_path=order.policy,
             probes=order.probes,
-            base_digests=order.base_digests,
             progress=progress,
         )
     written = []

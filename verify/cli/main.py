@@ -91,6 +91,25 @@ def verify(
             show_default=False,
         ),
     ] = None,
+    base_signature: Annotated[
+        Path | None,
+        typer.Option(help="The vendor's OMS bundle (model_signing) over the base model.", show_default=False),
+    ] = None,
+    base_key: Annotated[
+        Path | None, typer.Option(help="The vendor's public key, PEM, for --base-signature.", show_default=False)
+    ] = None,
+    cert_root: Annotated[
+        list[Path] | None,
+        typer.Option(help="Root certificate you trust, PEM; repeatable. With --cert-identity.", show_default=False),
+    ] = None,
+    cert_identity: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Whom the signer's certificate must name: an e-mail address, a URI or a DNS name, exactly.",
+            show_default=False,
+        ),
+    ] = None,
     sign_with: Annotated[
         Path | None,
         typer.Option(
@@ -156,6 +175,10 @@ def verify(
             sign_with=sign_with is not None,
             report=bool(report),
             base_digest=bool(base_digest),
+            base_signature=base_signature is not None,
+            base_key=base_key is not None,
+            cert_root=bool(cert_root),
+            cert_identity=cert_identity is not None,
             policy=policy is not None,
             probes=probes is not None,
             prove=prove,
@@ -180,8 +203,12 @@ def verify(
         model=model,
         manifest=manifest,
         level=checks.value,
-        keys=tuple(keys(key or [])),
+        keys=() if cert_root and not key else tuple(keys(key or [])),  # MANSU_KEY only where nobody else is named
+        cert_roots=tuple(cert_root or ()),
+        cert_identity=cert_identity,
         base_digests=dict(pinned(text) for text in base_digest or []),
+        base_signature=base_signature,
+        base_key=base_key,
         policy=policy,
         probes=probes,
     )

@@ -33,7 +33,7 @@ def shown_manifest(path: Path) -> str:
 
     if not path.is_file():
         raise UsageError(f"there is no manifest at {path}", remedy="give the certificate's m.json")
-    statement = read_unverified(read_regular(path.name, root=path.parent))
+    statement = read_unverified(read_regular(path.name, root=path.parent), certificates=True)
     typer.echo("unverified: no signature and no file was checked", err=True)
     return json.dumps(statement.model_dump(mode="json", by_alias=True), indent=2, ensure_ascii=True)
 

@@ -16,6 +16,10 @@ PreRegistration = Literal["to this policy", "to another policy", "to none", "not
 """What policy the manifest committed to; not established where no signature vouches for the manifest."""
 
 
+BaseTrust = Literal["signed by the vendor", "pinned by the user", "claimed by the producer", "not established"]
+"""What the base's digest rests on."""
+
+
 class CheckResult(Schema):
     """One check: its stable id, what it asks, and the answer."""
 
@@ -133,11 +137,12 @@ class Erasure(Schema):
 
 
 class Trust(Schema):
-    """Who signed, and what the base digest rests on."""
+    """Who signed, and what the base digest rests on. `identity` is whom a certificate names, where one was trusted."""
 
     key_fingerprint: Sha256 | None
+    identity: str | None = None
     signature: Literal["valid", "not checked", "invalid"]
-    base_digest: Literal["pinned by the user", "claimed by the producer", "not established"]
+    base_digest: BaseTrust
 
 
 class Provenance(Schema):

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from verify.contract.manifest import Digest, Subject
-from verify.contract.result import Level, Verdict
+from verify.contract.result import BaseTrust, Level, Verdict
 from verify.contract.schema import FileDigest, Schema, Sha256
 
 VERIFICATION_TYPE: Final = "urn:mansu:verification/v1"
@@ -82,7 +82,7 @@ class Verification(Schema):
     verdict: Verdict
     level: Level
     exitCode: int
-    baseDigest: Literal["pinned by the user", "claimed by the producer", "not established"]
+    baseDigest: BaseTrust
     producerKey: Sha256 | None
     result: BoundFile
     reports: tuple[BoundFile, ...]

@@ -68,6 +68,18 @@ class MV105:
     """
 
 
+class MV112:
+    """model.sig, if there is one, signs exactly the model's files.
+
+    The OpenSSF Model Signing bundle beside the model verifies with the key that the user trusts, and names every file
+    of the model with its digest, and no other.
+
+    Why: other tools verify the model by this bundle alone. It must not say something else than the manifest does.
+
+    Fix: reject the certificate, or obtain `model.sig` again from its producer. If nobody's key was given, give it.
+    """
+
+
 class MV110:
     """Weight files and ledger are strict safetensors.
 
