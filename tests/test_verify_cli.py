@@ -134,7 +134,7 @@ def test_a_private_key_is_refused(tiny_certificate: c.Certificate, call: Call) -
 def test_reports_are_not_written_among_the_signed_files(certificate: c.Certificate, call: Call) -> None:
     before = c.digests_of(certificate.out)
     key = ("--key", certificate.keys.public)
-    for path in ("model/r.html", "probes/r.html", "m.json", "ledger.safetensors"):
+    for path in ("model/r.html", "probes/r.html", "m.json", "ledger.safetensors", "model.sig"):
         for option in (("--report", f"html={certificate.out / path}"), ("-o", certificate.out / path)):
             assert call(*words(certificate, *key, *option)).code == 2
     assert c.digests_of(certificate.out) == before
