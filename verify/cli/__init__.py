@@ -1,7 +1,8 @@
 """`mansu-verify`: arguments in, verdict and reports out. Exit codes are those of `verify.errors.ExitCode`.
 
-`command` has the options, `arguments` reads those that need reading, `standalone` holds what needs no certificate to be
-checked (`--prove`, `--show`), `output` writes results, `progress` draws the bars.
+`command` has the options, `arguments` reads those that need reading; `checking` checks a certificate, `signing` signs
+the answer, `reported` checks a signed report, `standalone` holds what needs none of these (`--prove`, `--show`,
+`--explain`). `output` writes results, `failure` errors, `progress` draws the bars.
 """
 
 from verify.cli.command import main
