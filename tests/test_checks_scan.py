@@ -17,10 +17,11 @@ from verify.artefact.ledger import parse as parse_ledger
 from verify.artefact.ledger import write as write_ledger
 from verify.artefact.tensors import parse
 from verify.checks import scan as s
-from verify.checks.scan import Plan, Scan, scan
+from verify.checks.examiners import Plan, Scan
+from verify.checks.scan import scan
 from verify.errors import ArtefactError
 from verify.nf4 import survival
-from verify.nf4.rows import ROW_IDS, Geometry
+from verify.nf4.rows import LARGEST_BLOCK, ROW_IDS, Geometry
 
 GEOMETRY = Geometry(64)
 MARGIN = 2.0**-7
@@ -161,7 +162,7 @@ def test_weights_that_grow_or_shrink_are_refused(tmp_path: Path, change) -> None
 
 def test_pieces_are_whole_blocks_of_every_type() -> None:
     for size in (1, 2, 4, 8):
-        assert s.PIECE // size % s.LARGEST_BLOCK == 0
+        assert s.PIECE // size % LARGEST_BLOCK == 0
 
 
 def test_static_checks_load_neither_torch_nor_transformers(tiny_certificate: c.Certificate) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from verify.artefact import Layout, ModelFiles, OpenFile, open_regular, read_regular, shown, walk
 from verify.artefact.ledger_format import Columns
 from verify.checks.architecture import Architecture
-from verify.checks.scan import Scan
+from verify.checks.examiners import Scan
 from verify.contract.manifest import Statement
 from verify.errors import ArtefactError, UsageError
 

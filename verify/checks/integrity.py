@@ -26,8 +26,9 @@ from verify.behaviour.inert import refuse_code
 from verify.checks.architecture import Architecture, architecture, require_fit
 from verify.checks.catalog import decided, failed, passed, refused
 from verify.checks.evidence import LEDGER, MODEL, PROBES, Evidence, Files, Place, abbreviated, read
+from verify.checks.examiners import Scan
 from verify.checks.permanence import plan
-from verify.checks.scan import Scan, scan
+from verify.checks.scan import scan
 from verify.checks.signatures import base_signature, manifest_signature, model_signature
 from verify.contract.manifest import Base, Mask, Statement
 from verify.contract.policy import Policy

@@ -14,7 +14,7 @@ from verify.artefact.tensors import SIZES
 from verify.checks.architecture import Architecture
 from verify.checks.catalog import decided, failed, passed
 from verify.checks.evidence import MODEL, Evidence, abbreviated
-from verify.checks.scan import Plan
+from verify.checks.examiners import Plan
 from verify.contract.manifest import Profile
 from verify.contract.policy import Policy
 from verify.contract.result import CheckResult, FloorRow, Histogram, Permanence, TensorChange
