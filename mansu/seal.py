@@ -18,6 +18,7 @@ from mansu.request import Request
 from mansu.solve import Edit
 from verify.artefact import LedgerEntry, oms, overwrite, read_weights, walk, write_atomic
 from verify.artefact import seal as seal_statement
+from verify.artefact.files import sync_folder
 from verify.artefact.ledger import write as write_ledger
 from verify.artefact.signing import Signer
 from verify.artefact.torch_tensors import as_torch
@@ -63,6 +64,8 @@ class Evidence:
 def staging(out: Path) -> Iterator[Path]:
     """Give a folder beside `out` to write in, and rename it to `out` on success; on any failure nothing is left.
 
+    Everything in it is on the disk before it gets its name: after a crash there is no `out`, or the whole of it.
+
     Raises `UsageError` ME220 if `out` exists or its parent cannot be written.
     """
     refuse_existing(out)
@@ -74,11 +77,22 @@ def staging(out: Path) -> Iterator[Path]:
     try:
         yield folder
         folder.chmod(0o755)
+        for inner in (*sorted(path for path in folder.rglob("*") if path.is_dir()), folder):
+            sync_folder(inner)
         folder.rename(out)
     except OSError as error:
         raise _not_written(out, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    try:
+        sync_folder(out.parent)
+    except OSError as error:
+        raise UsageError(
+            "the certificate is whole, but the disk did not confirm that its folder has a name",
+            found=error.strerror or str(error),
+            remedy=f"check the disk, and that {out} is still there after a restart",
+            error_id="ME220",
+        ) from error
 
 
 def refuse_existing(out: Path) -> None:

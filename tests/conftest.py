@@ -1,5 +1,7 @@
-"""Shared fixtures: one certificate of a tiny random model, made once and never written to again."""
+"""Shared fixtures: one certificate of a tiny random model, made once and never written to. No test reaches out."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import attestations
@@ -8,6 +10,35 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+_reached_out: list[str] = []
+_OUTWARD = (
+    "socket.connect",
+    "socket.bind",
+    "socket.sendto",
+    "socket.sendmsg",
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+)
+
+
+def _block(event: str, arguments: tuple[object, ...]) -> None:
+    """Refuse every address and every look-up but those of files; C code passes here too, and a hook stays for good."""
+    local = event in _OUTWARD[:4] and isinstance(arguments[-1], str | bytes)
+    if event in _OUTWARD and not local:
+        _reached_out.append(f"{event} {arguments[1:]!r}")
+        raise PermissionError(f"tests run without a network: {event}")
+
+
+sys.addaudithook(_block)
+
+
+@pytest.fixture(autouse=True)
+def without_network() -> Iterator[None]:
+    """Fail a test that tried to reach out, also where the code under test swallowed the refusal."""
+    _reached_out.clear()
+    yield
+    assert not _reached_out
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,14 @@
 import json
 
 import pytest
-from transformers import LlamaConfig, MistralConfig, PreTrainedConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from verify.behaviour.loading import empty_model
 from verify.behaviour.modules import survey
@@ -37,7 +44,7 @@ CONFIGS: list[PreTrainedConfig] = [
 def written(config: PreTrainedConfig) -> dict[str, object]:
     """Return config.json as it is saved with a model."""
     made = config.__class__(**config.to_diff_dict())
-    made.architectures = ["X"]
+    made.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING[type(config)].__name__]
     return json.loads(made.to_json_string())
 
 

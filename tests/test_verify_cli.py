@@ -1,6 +1,7 @@
 """`mansu-verify`: options, exit codes, where output goes. Verdicts on spoiled certificates are in tests/attacks."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -138,6 +139,15 @@ def test_reports_are_not_written_among_the_signed_files(certificate: c.Certifica
         for option in (("--report", f"html={certificate.out / path}"), ("-o", certificate.out / path)):
             assert call(*words(certificate, *key, *option)).code == 2
     assert c.digests_of(certificate.out) == before
+
+
+def test_reports_do_not_take_the_place_of_a_device(tiny_certificate: c.Certificate, call: Call, tmp_path: Path) -> None:
+    """A file is written under another name and renamed: what is no file would be gone."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for option in (("-o", pipe), ("--report", f"json={pipe}")):
+        assert call(*words(tiny_certificate, "--key", tiny_certificate.keys.public, *option)).code == 2
+    assert pipe.is_fifo()
 
 
 def test_show_prints_the_manifest_and_warns(tiny_certificate: c.Certificate, call: Call) -> None:

@@ -1,7 +1,6 @@
-"""Certificates made to crash, exhaust or mislead the verifier: each is refused by name, whoever signed it."""
+"""Attacks that need a hand inside the verifier, and the limits of its numbers; the others are in the catalogue."""
 
 import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,11 +16,9 @@ from verify.check import check
 from verify.checks import evidence
 from verify.contract.manifest import PAYLOAD_TYPE
 from verify.contract.result import Result
-from verify.nf4 import LEVELS, quantize
 from verify.nf4.dynamic import deployed_bounds
 from verify.nf4.rows import Geometry
 from verify.nf4.stream import TensorStream, _bin
-from verify.nf4.survival import floor_targets
 
 PLAIN = {"quant_type": "nf4", "block_size": 64, "double_quant": False, "cast": "none", "skip": None}
 
@@ -56,29 +53,6 @@ def claim(made: c.Certificate, *profiles: dict[str, object]) -> None:
 # --- what is claimed --------------------------------------------------------------------------------------------------
 
 
-def moves_in_blocks_of(base: Path, block_size: int) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    name, weight = next(iter(c.linear_weights(base).items()))
-    quantized = quantize(weight, block_size=block_size)
-    flat, scale = weight.reshape(-1).float(), quantized.scales().reshape(-1)
-    valid = floor_targets(flat, scale, quantized.codes.reshape(-1), margin=c.MARGIN) & (flat.abs() < scale)[:, None]
-    values = (LEVELS[None, :] * scale[:, None]).to(weight.dtype)
-    distance = (values.float() - flat[:, None]).abs().masked_fill(~valid, torch.inf)
-    indices = valid.any(1).nonzero().reshape(-1)[::40]
-    return {name: (indices, values[indices, distance[indices].argmin(1)])}
-
-
-def test_a_change_that_survives_only_where_nobody_deploys_it(
-    tiny_base: Path, tiny_keys: c.Keys, tmp_path: Path
-) -> None:
-    """The producer chooses the profiles: blocks of 64, which transformers deploys, must be among them."""
-    made = c.make(tiny_base, tmp_path / "out", tiny_keys, moves_in_blocks_of(tiny_base, 4096))
-    rows = {"MV203", "MV204", "MV205", "MV206", "MV207"}
-    assert failed(made) & rows
-    claim(made, {"block_size": 4096})
-    assert failed(made) - {"MV209"} == {"MV211"}
-    assert "64" in found(made, "MV211")
-
-
 @pytest.mark.parametrize(
     ("profile", "covered"),
     [({"cast": "fp16"}, False), ({"skip": []}, False), ({"cast": "bf16"}, True), ({"double_quant": True}, True)],
@@ -97,58 +71,7 @@ def test_modules_to_skip_are_names(certificate: c.Certificate, pattern: str) -> 
     assert failed(certificate) == {"MV102"}
 
 
-def test_profiles_and_what_they_skip_are_bounded(certificate: c.Certificate) -> None:
-    claim(certificate, *({"skip": [f"m{i}"]} for i in range(129)))
-    assert failed(certificate) == {"MV102"}
-
-
 # --- files ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["x" * 5000, "/".join(["x" * 200] * 100)])
-def test_a_subject_with_a_name_that_no_file_can_have(certificate: c.Certificate, name: str) -> None:
-    entry = {"name": name, "digest": {"sha256": c.ZERO}}
-    sign_anything(certificate, lambda data: data["subject"].append(entry))
-    assert failed(certificate) == {"MV105"}
-
-
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [
-        ("pytorch_model.bin", b"cos\nsystem\n(S'true'\ntR."),  # a pickle without a magic number
-        ("vocabulary.txt", b"\x80\x00cos\nsystem\n(S'true'\ntR."),
-        ("vocabulary.txt", b"\x80\x01cos\nsystem\n(S'true'\ntR."),
-        ("vocabulary.txt", b"GGUF\x03\x00\x00\x00"),
-        ("onnx/model.onnx", b"\x08"),
-        ("tf_model.H5", b"\x89HDF"),
-        ("flax_model.msgpack", b"\x81"),
-    ],
-)
-def test_weights_in_another_format_beside_those_examined(certificate: c.Certificate, name: str, data: bytes) -> None:
-    """Another loader would take them, and with them what nobody edited."""
-    path = certificate.out / "model" / name
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
-    c.sign(certificate, c.rebuilt_digests(certificate))
-    assert failed(certificate) == {"MV106"}
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"model_type": ["llama"]},
-        {"model_type": {}},
-        {"rms_norm_eps": "x"},
-        {"extra": [{"quantization_config": {"load_in_4bit": True}}]},
-        {"compression_config": {}},
-    ],
-    ids=lambda change: next(iter(change)),
-)
-def test_a_configuration_that_no_model_has(certificate: c.Certificate, change: dict[str, object]) -> None:
-    path = certificate.out / "model" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    c.sign(certificate, c.rebuilt_digests(certificate))
-    assert failed(certificate) == {"MV106"}
 
 
 def test_many_files_that_fill_the_memory_together(certificate: c.Certificate, monkeypatch: pytest.MonkeyPatch) -> None:

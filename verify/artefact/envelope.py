@@ -26,6 +26,8 @@ WRONG_TYPE = "MV104"
 
 MAX_DEPTH = 32
 MAX_BYTES = 16 * 1024 * 1024
+MAX_TOKENS = 2_000_000
+"""Strings and brackets: as Python objects they take up to a hundred times their bytes."""
 MAX_DIGITS = 20  # 64-bit integers with sign; more would only cost time
 
 # A string (an unterminated one runs to the end, which keeps the scan linear) or one bracket.
@@ -43,7 +45,8 @@ def strict_json(data: bytes, *, check_id: str, name: str, max_bytes: int = MAX_B
 
     Raises ArtefactError(check_id) for: more than `max_bytes`, no UTF-8, a byte order mark, a key given twice in
     an object (compared after unescaping), NaN and infinities (also as 1e999), integers of more than MAX_DIGITS
-    characters, lone surrogates, nesting deeper than MAX_DEPTH, and whatever is not JSON (RFC 8259).
+    characters, lone surrogates, nesting deeper than MAX_DEPTH, more than MAX_TOKENS strings and brackets, and whatever
+    is not JSON (RFC 8259).
     """
     try:
         if len(data) > max_bytes:
@@ -62,7 +65,9 @@ def strict_json(data: bytes, *, check_id: str, name: str, max_bytes: int = MAX_B
 
 def _require_shallow(text: str) -> None:
     depth = 0
-    for match in _TOKEN.finditer(text):
+    for number, match in enumerate(_TOKEN.finditer(text)):
+        if number == MAX_TOKENS:
+            raise ValueError(f"more than {MAX_TOKENS} strings and brackets")
         token = match[0]
         if token in ("{", "["):
             depth += 1

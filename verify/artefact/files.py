@@ -49,9 +49,15 @@ class OpenFile:
 
     def read(self, start: int, stop: int) -> bytes:
         """Return the bytes from `start` to `stop`; ArtefactError MV101 where the file has become shorter."""
-        data = bytearray(stop - start)
-        self.read_into(memoryview(data), start)
-        return bytes(data)
+        try:
+            data = os.pread(self.descriptor, stop - start, start)
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
+        if len(data) < stop - start:  # rarely more than the end of the file: one call reads 2 GiB
+            rest = bytearray(stop - start - len(data))
+            self.read_into(memoryview(rest), start + len(data))
+            data += rest
+        return data
 
     def read_into(self, buffer: memoryview, start: int) -> None:
         """Fill a writable buffer with the bytes from `start` on; raises as `read`."""
@@ -157,7 +163,7 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, mode: int = 0
             with contextlib.suppress(FileNotFoundError):
                 Path(temporary).unlink()
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         remedy = "check free space and permissions"
         raise UsageError(f"cannot write {path}: {error.strerror}", remedy=remedy) from error
@@ -169,7 +175,8 @@ def _require_kind(status: os.stat_result, kind: int, name: str) -> None:
         raise _refused(name, "not " + _KINDS[kind], expected=_KINDS[kind], found=_KINDS.get(found, "something else"))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk; OSError where that fails."""
     fd = os.open(folder, _FOLDER)
     try:
         os.fsync(fd)

@@ -1,17 +1,34 @@
 """A model folder that only holds data: nothing in it runs when it is loaded, or changes what is loaded."""
 
+import io
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 
 from verify.errors import ArtefactError
 
 CHECK = "MV106"
+LARGEST_CONFIG = 8 * 1024 * 1024
+"""Bytes of a configuration: parsed, some JSON takes twenty times its own size."""
 _PICKLES = (b"PK\x03\x04", *(bytes((0x80, protocol)) for protocol in range(6)))
 _ACTIVE = {
     "auto_map": "loads code",
-    "quantization_config": "quantizes on loading",
     "compression_config": "quantizes on loading",
+    "configuration_files": "names another configuration, for some versions of the loader",
+    "custom_pipelines": "loads code",
+    "fast_tokenizer_files": "names another tokenizer, for some versions of the loader",
+    "kernel_config": "loads code",
+    "quantization_config": "quantizes on loading",
+    "transformers_weights": "names the weights to load, past those examined",
+    "trust_remote_code": "loads code",
+    "use_kernels": "loads code",
 }
+_IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
+_BUILT_IN = frozenset(
+    ["batched_mm", "eager", "flash_attention_2", "flash_attention_3", "flex_attention", "grouped_mm", "sdpa"]
+)
+"""Implementations that are part of transformers; another name is a repository's, whose code is fetched and run."""
+_CODE = (".dll", ".dylib", ".py", ".pyc", ".pyd", ".pyw", ".pyz", ".so")
 _OTHER_WEIGHTS = (
     ".bin", ".ckpt", ".gguf", ".ggml", ".h5", ".joblib", ".keras", ".msgpack", ".nemo", ".npy", ".npz", ".onnx",
     ".onnx_data", ".pickle", ".pkl", ".pt", ".pth", ".tflite",
@@ -22,39 +39,59 @@ _OTHER_WEIGHTS = (
 def refuse_code(files: Mapping[str, bytes]) -> None:
     """Raise ArtefactError MV106 where a folder's files (name → bytes) would run code or change the weights on loading.
 
-    That is Python files, pickles and archives by content, weights that are not safetensors, adapters, and
-    configurations that name code or a quantizer at any depth.
+    That is code by its name, pickles and archives by content (an archive is also found by its end), weights that are
+    not safetensors, adapters, and configurations that name code, other files or a quantizer at any depth, or that two
+    readers could understand differently.
     """
     for name, data in files.items():
-        if name.endswith(".py"):
-            raise _refused("it carries Python code", name)
-        if data.startswith(_PICKLES):
+        lowered = name.lower()
+        if lowered.endswith(_CODE):
+            raise _refused("it carries code", name)
+        if data.startswith(_PICKLES) or zipfile.is_zipfile(io.BytesIO(data)):
             raise _refused("it carries a pickle or an archive, which can run code when it is loaded", name)
-        if name.lower().endswith(_OTHER_WEIGHTS) or data.startswith(b"GGUF"):
+        if lowered.endswith(_OTHER_WEIGHTS) or data.startswith(b"GGUF"):
             raise _refused("it carries weights in another format, which nobody examined", name)
-        if name.rsplit("/", 1)[-1] == "adapter_config.json":
+        if lowered.rsplit("/", 1)[-1] == "adapter_config.json":
             raise _refused("it carries an adapter, which loaders apply on top of the weights", name)
-        if name.endswith("config.json"):
-            try:
-                value = json.loads(data)
-            except (ValueError, RecursionError) as error:
-                raise _refused("a configuration is not JSON", name) from error
-            for key in sorted(_keys(value) & _ACTIVE.keys()):
-                raise _refused(f"its configuration {_ACTIVE[key]} ({key})", name)
+        if "config" in lowered and lowered.endswith(".json"):
+            _refuse_active(name, data)
 
 
-def _keys(value: object) -> set[str]:
-    """Return the keys of all objects in a JSON value."""
-    keys: set[str] = set()
+def _refuse_active(name: str, data: bytes) -> None:
+    """Refuse a configuration that names what is loaded or run, or has more than one reading."""
+    if len(data) > LARGEST_CONFIG:
+        raise _refused("a configuration is too large", name)
+    try:
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=distinct)
+    except (ValueError, RecursionError) as error:
+        raise _refused("a configuration is not JSON with one reading", name) from error
+    for key, part in _items(value):
+        if key in _ACTIVE:
+            raise _refused(f"its configuration {_ACTIVE[key]} ({key})", name)
+        if key.removeprefix("_").removesuffix("_internal") in _IMPLEMENTATIONS:
+            named = part.values() if isinstance(part, dict) else [part]
+            if not all(choice is None or (isinstance(choice, str) and choice in _BUILT_IN) for choice in named):
+                raise _refused(f"its configuration loads code ({key})", name)
+
+
+def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object that a JSON reader found (`object_pairs_hook`); ValueError where a key is given twice."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key is given twice")
+    return value
+
+
+def _items(value: object) -> Iterator[tuple[str, object]]:
+    """Yield key and value of all objects in a JSON value."""
     left = [value]
     while left:
         part = left.pop()
         if isinstance(part, dict):
-            keys |= part.keys()
+            yield from part.items()
             left += part.values()
         elif isinstance(part, list):
             left += part
-    return keys
 
 
 def _refused(what: str, name: str) -> ArtefactError:

@@ -20,7 +20,7 @@ from verify.behaviour.modules import survey
 from verify.errors import ArtefactError
 from verify.nf4 import dequantize, quantize
 
-# What reading a hostile configuration or tokenizer can raise inside transformers.
+# What building a model of a hostile configuration can raise inside transformers.
 _UNREADABLE = (
     ArithmeticError,
     AssertionError,
@@ -65,7 +65,7 @@ def open_folder(files: Mapping[str, bytes]) -> Opened:
         try:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except _UNREADABLE as error:
+        except Exception as error:  # tokenizers raises the class itself for what it cannot read
             raise _unusable("its configuration or tokenizer cannot be read", _first_line(error)) from error
     return Opened(config, tokenizer)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
+from verify.behaviour.inert import distinct
 from verify.circuits import Pair
 from verify.contract.schema import Schema
 from verify.errors import ArtefactError
@@ -172,14 +173,14 @@ def _parse_lines(kind: type[_Line], name: str, data: bytes) -> tuple[_Line, ...]
     items = []
     for number, line in enumerate(data.splitlines(), 1):
         try:
+            _require_one_reading(line)
             items.append(kind.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors()[0]
+        except (RecursionError, ValueError) as error:
             raise ArtefactError(
                 "MV301",
                 f"probes/{name} line {number} is malformed",
                 expected="one JSON object a line, as the probe format says",
-                found=f"{'.'.join(map(ascii, first['loc'])) or 'line'}: {first['msg']!a}",
+                found=_first(error),
                 remedy="ask the producer for the whole certificate folder",
             ) from error
     return tuple(items)
@@ -191,12 +192,26 @@ class _Pools(Schema):
 
 def _parse_pools(data: bytes) -> Mapping[str, tuple[str, ...]]:
     try:
+        _require_one_reading(data)
         return _Pools.model_validate_json(b'{"pools":' + data + b"}").pools
-    except ValidationError as error:
+    except (RecursionError, ValueError) as error:
         raise ArtefactError(
             "MV301",
             f"probes/{POOLS} is malformed",
             expected="a JSON object from pool name to a list of answers",
-            found=ascii(error.errors()[0]["msg"]),
+            found=_first(error),
             remedy="ask the producer for the whole certificate folder",
         ) from error
+
+
+def _require_one_reading(data: bytes) -> None:
+    """Raise ValueError unless `data` is one JSON value in UTF-8 whose objects give each key once."""
+    json.loads(data.decode("utf-8"), object_pairs_hook=distinct)
+
+
+def _first(error: Exception) -> str:
+    """Return the first thing that is wrong, in ASCII: it may quote the probes."""
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(ascii(part) for part in first['loc']) or 'line'}: {first['msg']!a}"
+    return ascii(str(error))

@@ -5,10 +5,10 @@ here (tests compare them, shape by shape, with what transformers builds); every 
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from verify.artefact import strict_json
+from verify.artefact import shown, strict_json
 from verify.errors import ArtefactError
 
 CHECK = "MV106"
@@ -31,13 +31,15 @@ class Quantizable:
 class Architecture:
     """A model's class, the names and shapes of its tensors, and what NF4 quantizes under each skip list.
 
-    `tied` names the embedding and the output head that must share their values, where they do.
+    `tied` names the embedding and the output head that must share their values, where they do. `dtypes` are what the
+    configuration casts weights to on loading, by their safetensors names; none where it leaves them as stored.
     """
 
     name: str
     shapes: Mapping[str, tuple[int, ...]]
     quantized: Mapping[Skip, tuple[Quantizable, ...]]
     tied: tuple[str, str] | None
+    dtypes: frozenset[str] = frozenset()
 
     def transposed(self) -> frozenset[str]:
         """Return the tensors that some deployment turns before it quantizes them."""
@@ -52,22 +54,54 @@ def architecture(files: Mapping[str, bytes], skips: Iterable[Skip], *, tensors: 
     """Return the architecture that a model folder's configuration describes.
 
     `files` are the folder's files beside its weights, which hold `tensors` tensors. Raises ArtefactError MV106 for a
-    configuration that is missing, that no model can be built from, or that asks for more layers than there are tensors.
+    configuration that is missing, that no model can be built from, that asks for more layers than there are tensors,
+    or that says one thing to one loader and another to the next.
     """
     if CONFIG not in files:
         raise _unusable("it has no configuration", f"no {CONFIG}")
     config = strict_json(files[CONFIG], check_id=CHECK, name=CONFIG)
     if not isinstance(config, dict):
         raise _unusable("its configuration is not an object", CONFIG)
-    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+    parts = list(_objects(config))
     stated = [part.get(name) for part in parts for name in _LAYERS]
     layers = max((count for count in stated if isinstance(count, int)), default=0)
     if layers > tensors:
         raise _unusable("tensors do not fit the configuration", f"{layers} layers and {tensors} tensors")
+    dtypes = _dtypes(config, parts)
     wanted = tuple(dict.fromkeys(skips))
-    if wanted == (None,) and (found := _llama_like(config)) is not None:
-        return found
-    return _built(files, wanted, tensors)
+    found = _llama_like(config) if wanted == (None,) else None
+    found = _built(files, wanted, tensors) if found is None else found
+    classes = config.get("architectures")
+    if classes not in (None, [], [found.name]):  # other servers go by it, and would run another class
+        raise _unusable("loaders disagree on its class", f"{found.name} by model_type, architectures {shown(classes)}")
+    return replace(found, dtypes=dtypes)
+
+
+def _objects(value: object) -> Iterator[dict[str, Any]]:
+    """Yield all objects within a JSON value, itself first."""
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, dict):
+            yield part
+            left += part.values()
+        elif isinstance(part, list):
+            left += part
+
+
+_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+
+
+def _dtypes(config: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the types that a configuration and its parts name; MV106 where loaders would read it differently."""
+    named = {name: config[name] for name in ("dtype", "torch_dtype") if config.get(name) is not None}
+    for value in named.values():
+        if not isinstance(value, str) or value not in _DTYPES:
+            raise _unusable("it names no dtype that can be examined", shown(value))
+    if len(set(named.values())) > 1:  # older loaders know only the second
+        raise _unusable("loaders disagree on its dtype", shown(named))
+    nested = (part.get(name) for part in parts for name in ("dtype", "torch_dtype"))
+    return frozenset(_DTYPES[value] for value in nested if isinstance(value, str) and value in _DTYPES)
 
 
 def require_fit(found: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -1,7 +1,8 @@
 """The evidence: where a certificate lies, what it lists, and what the one pass over its files established."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ MODEL, PROBES, LEDGER = "model/", "probes/", "ledger.safetensors"
 WEIGHTS = ".safetensors"
 LARGEST_SMALL_FILES = 256 * 1024 * 1024
 """Bytes that the files other than weights and ledger may have together: they are read as a whole and kept."""
+LARGEST_COMPARED = 32 * 1024 * 1024 * 1024
+"""Bytes of weights and ledger that are hashed only to say which of them changed, once they are refused anyway."""
 _PIECE = 1 << 22
 
 
@@ -49,7 +52,7 @@ class Place:
     def names(self) -> set[str]:
         """Return every file that must be a subject: all of the model's folder, of probes/, and the ledger.
 
-        Raises ArtefactError MV101 for whatever is not a regular file.
+        Raises ArtefactError MV101 for whatever is not a regular file, and for names that are one name on some systems.
         """
         found = {MODEL + name for name in walk(self.model)}
         probes = self.folder / PROBES.rstrip("/")
@@ -59,6 +62,7 @@ class Place:
             found |= {PROBES + name for name in walk(probes)}
         if (self.folder / LEDGER).exists() or (self.folder / LEDGER).is_symlink():
             found.add(LEDGER)
+        _require_distinct(found)
         return found
 
 
@@ -90,10 +94,17 @@ class Files:
         return stack.enter_context(open_regular(name, root=root))
 
     def hash_large(self) -> Iterator[tuple[str, str]]:
-        """Yield name and digest of every large file: for when it cannot be examined, only compared."""
+        """Yield name and digest of every large file: for when it cannot be examined, only compared.
+
+        Stops at files of more than `LARGEST_COMPARED` bytes together: one with holes could have any size.
+        """
+        left = LARGEST_COMPARED
         for subject in sorted(self.large):
             with ExitStack() as stack:
                 file = self.open(subject, stack)
+                left -= file.size
+                if left < 0:
+                    return
                 digest = hashlib.sha256()
                 for start in range(0, file.size, _PIECE):
                     digest.update(file.read(start, min(start + _PIECE, file.size)))
@@ -116,6 +127,19 @@ def read(place: Place, statement: Statement) -> Files:
             data[name] = read_regular(below, root=root, limit=left)
             left -= len(data[name])
     return Files(place, frozenset(found), listed, data, frozenset(large))
+
+
+def _require_distinct(names: Iterable[str]) -> None:
+    """Raise ArtefactError MV101 for names that differ only by case or Unicode form: copied, one replaces another."""
+    known: dict[str, str] = {}
+    for name in sorted(names):
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+        if folded in known:
+            message = "two files have one name where case or Unicode form does not count"
+            raise ArtefactError(
+                "MV101", message, expected="names that differ", found=abbreviated([known[folded], name])
+            )
+        known[folded] = name
 
 
 def _exists(path: Path) -> bool:

@@ -22,6 +22,7 @@ from verify.artefact import (
 from verify.artefact.anchors import Anchors
 from verify.artefact.envelope import MAX_BYTES
 from verify.artefact.oms import SignedFolder
+from verify.artefact.tensors import MAX_HEADER
 from verify.behaviour.inert import refuse_code
 from verify.checks.architecture import Architecture, architecture, require_fit
 from verify.checks.catalog import decided, failed, passed, refused
@@ -39,6 +40,8 @@ from verify.errors import ArtefactError
 Progress = Callable[[int, int], None]
 """Called with the bytes of weights read so far, and of how many."""
 
+_LARGEST_ENTRY = 16
+"""Bytes of one masked value in a ledger, at most: an index of 8 and a base value of 8."""
 _STORED = ("BF16", "F16", "F32")
 _REPLACED = "do not use these files: they are not what was signed; obtain the certificate again from its producer"
 _UNDECLARED = "reject the certificate: the model differs from its base by more than it declares"
@@ -89,7 +92,9 @@ def examine(
 def _compare_only(files: Files, found: "_Findings") -> None:
     """Say which files are not as signed, although they cannot be examined."""
     try:
-        _compare(files, {**files.sha256(), **dict(files.hash_large())}, found)
+        digests = {**files.sha256(), **dict(files.hash_large())}
+        if digests.keys() >= files.large:
+            _compare(files, digests, found)
     except ArtefactError as error:
         found.checks.append(refused(error))
 
@@ -150,7 +155,9 @@ def _parse(
         layouts = {name: read_layout(file.read, file.size, name=name) for name, file in opened.items()}
         weights = weight_plan.matched(layouts)
         found.checks.append(passed("MV111", "one set of weight files", ", ".join(weights.files)))
-        ledger = LedgerStream(files.open(LEDGER, stack))
+        ledger_file = files.open(LEDGER, stack)
+        require_ledger_size(ledger_file, sum(view.count for view in weights.tensors().values()))
+        ledger = LedgerStream(ledger_file)
         found.checks.append(passed("MV110", "one exact reading each", f"{len(weights.files) + 1} files"))
         stored = stored_dtype(weights)
         refuse_code(folder)
@@ -320,6 +327,15 @@ def declared_mask(mask: Mask, evidence: Evidence) -> CheckResult:
     found = "; ".join(wrong) or f"{evidence.masked:,} values in {len(actual)} tensors, all changed"
     expected = "the ledger's tensors and counts, and every masked value different from the base's"
     return decided("MV109", expected, found, _MISDECLARED, holds=not wrong)
+
+
+def require_ledger_size(ledger: OpenFile, parameters: int) -> None:
+    """Raise ArtefactError MV121 for a ledger larger than one of all `parameters`, before it is read to its end."""
+    largest = 8 + MAX_HEADER + _LARGEST_ENTRY * parameters
+    if ledger.size > largest:
+        message = "the ledger is larger than one of every parameter"
+        expected = f"at most {largest:,} bytes"
+        raise ArtefactError("MV121", message, expected=expected, found=f"{ledger.size:,} bytes")
 
 
 def require_one_read_out(structure: Architecture, scanned: Scan) -> None:

@@ -97,7 +97,7 @@ def examine(evidence: Evidence, policy: Policy) -> tuple[tuple[CheckResult, ...]
         no_collateral(survivals),
         sparse(evidence.masked, evidence.parameters, policy),
         enough_masked(min(entry.masked for entry in survivals), policy),
-        usual_deployment(evidence.statement.predicate.profiles, evidence.stored, policy),
+        usual_deployment(evidence.statement.predicate.profiles, evidence.stored, evidence.architecture.dtypes, policy),
     )
     return checks, tuple(summary(entry, evidence) for entry in survivals)
 
@@ -194,18 +194,28 @@ def enough_masked(masked: int, policy: Policy) -> CheckResult:
     return decided("MV210", expected, f"{masked:,}", remedy, holds=masked >= policy.minimum_masked)
 
 
-def usual_deployment(profiles: Iterable[Profile], stored: str, policy: Policy) -> CheckResult:
-    """MV211: of the block size that the policy names, a profile of the weights as stored with nothing skipped.
+def usual_deployment(profiles: Iterable[Profile], stored: str, dtypes: Iterable[str], policy: Policy) -> CheckResult:
+    """MV211: of the block size that the policy names, profiles of the weights as stored, and as loaded, with no skip.
 
     The producer chooses what to claim: without this, a change could be certified for deployments that nobody has.
+    `transformers` casts weights to the dtypes that the configuration names, unless it is told otherwise.
     """
-    as_stored = ("none", {"BF16": "bf16", "F16": "fp16"}.get(stored))
-    usual = {entry.block_size for entry in profiles if entry.skip is None and entry.cast in as_stored}
-    holds = policy.block_size in usual
+    claimed = {entry.cast for entry in profiles if entry.skip is None and entry.block_size == policy.block_size}
+    missing = [dtype for dtype in (stored, *sorted(set(dtypes) - {stored})) if not claimed & _same(stored, dtype)]
     expected = f"among the profiles, blocks of {policy.block_size} of the weights as stored, nothing skipped"
-    found = "claimed, and examined above" if holds else f"no such profile with blocks of {policy.block_size}"
+    expected += "".join(f", and as {dtype}, which config.json names" for dtype in sorted(set(dtypes) - {stored}))
+    lacking = " or ".join(f"as {dtype}" for dtype in missing)
+    found = (
+        f"no such profile with blocks of {policy.block_size} {lacking}" if missing else "claimed, and examined above"
+    )
     remedy = "reject the certificate, or judge it by a policy that names the blocks you deploy"
-    return decided("MV211", expected, found, remedy, holds=holds)
+    return decided("MV211", expected, found, remedy, holds=not missing)
+
+
+def _same(stored: str, dtype: str) -> set[str]:
+    """Return the casts that give the values which weights, stored in one dtype, have when loaded in another."""
+    named = {"BF16": {"bf16"}, "F16": {"fp16"}, "F32": set[str]()}[dtype]
+    return named | {"none"} if dtype in (stored, "F32") else named  # every value has its place in float32
 
 
 def summary(entry: Survival, evidence: Evidence) -> Permanence:

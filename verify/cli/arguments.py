@@ -55,7 +55,7 @@ def require_outside(path: Path, model: Path, manifest: Path) -> None:
 
 def require_writable(path: Path) -> None:
     """Raise UsageError unless a file can be written at `path`."""
-    if path.is_dir() or not path.parent.is_dir():
+    if (path.exists() and not path.is_file()) or not path.parent.is_dir():  # a device would be replaced by a file
         raise UsageError(
             f"cannot write {path}", expected="a file in an existing folder", remedy="make its folder first"
         )
