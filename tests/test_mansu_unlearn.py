@@ -200,7 +200,14 @@ def test_interrupted_in_the_middle_leaves_nothing_behind(tmp_path: Path, knowing
     arguments = ["--model", knowing, "--forget", tmp_path / "forget.jsonl", "--retain", tmp_path / "retain.jsonl"]
     arguments += ["--key", tiny_keys.private, "--out", tmp_path / "out"]
     words = [sys.executable, "-m", "mansu.cli", "unlearn", *map(str, arguments)]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # a shell's background job ignores Ctrl-C, and so would what it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not any(path.suffix == ".partial" for path in tmp_path.iterdir()):
         assert process.poll() is None, process.communicate()

@@ -67,6 +67,9 @@ def test_a_hint_that_names_the_verifier_over_a_strangers_signature(
     a.forge(signed.report, c.make_keys(tmp_path / "stranger"), lambda _: None)
     bundle = json.loads(signed.report.read_bytes())
     signed.report.write_text(json.dumps({**bundle, "verificationMaterial": hint}))
+    assert refuse(signed) == {"MV602"}  # its keyid says who signed it really
+    del bundle["dsseEnvelope"]["signatures"][0]["keyid"]
+    signed.report.write_text(json.dumps({**bundle, "verificationMaterial": hint}))
     assert refuse(signed) == {"MV603"}
 
 
