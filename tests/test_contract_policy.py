@@ -118,4 +118,3 @@ def test_comments_order_and_spacing_do_not_change_the_digest() -> None:
     one = parse_policy(b'level = "full"\nptq_gap = 0\ncad = 0.5\n', name="p")
     two = parse_policy(b'# stricter\ncad=5e-1\n\nlevel="full"\nptq_gap=-0.0', name="p")
     assert one.sha256() == two.sha256()
-

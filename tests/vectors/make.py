@@ -60,10 +60,12 @@ def write(kind: str, case: Case, honest: c.Certificate, folder: Path) -> None:
             passed=(),
         )
         result = ask(vector, expected)
-        by = {status: tuple(check.id for check in result.checks if check.status == status) for status in ("fail", "pass")}
+        by = {
+            status: tuple(check.id for check in result.checks if check.status == status) for status in ("fail", "pass")
+        }
         if result.verdict != case.verdict or not set(case.refused_by) <= set(by["fail"]):
             said = [(check.id, check.found) for check in result.checks if check.status == "fail"]
-            raise SystemExit(f"{kind}/{case.name}: {result.verdict}, wanted {case.verdict} {case.refused_by}: {said}")
+            raise ValueError(f"{kind}/{case.name}: {result.verdict}, wanted {case.verdict} {case.refused_by}: {said}")
         found = {"verdict": result.verdict, "exit_code": result.exit_code, "failed": by["fail"], "passed": by["pass"]}
         (vector / "expect.json").write_text(json.dumps(expected.model_dump() | found, indent=1) + "\n")
         vector.rename(place)
@@ -91,9 +93,15 @@ def main(folder: Path = VECTORS) -> None:
     write_keys(folder / "keys")
     with tempfile.TemporaryDirectory() as scratch:
         honest = honest_certificate(Path(scratch))
+        wrong = []
         for kind, case in missing(folder):
-            write(kind, case, honest, folder)
-            print(f"{kind}/{case.name}")
+            try:
+                write(kind, case, honest, folder)
+                print(f"{kind}/{case.name}")
+            except ValueError as error:
+                wrong.append(str(error))
+    if wrong:
+        raise SystemExit("\n".join(["not written:", *wrong]))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The producer of the test vectors: a tiny random model, throwaway keys that everybody may know, an honest certificate.
 
-The model is a Llama of one layer, 16 wide, with 2608 parameters, so that a whole certificate is a few KiB. Keys and
+The model is a Llama of one layer, 16 wide, with 1840 parameters, so that a whole certificate is a few KiB. Keys and
 weights follow from the constants here. What changes a certificate and signs it again is here too.
 """
 
@@ -18,7 +18,11 @@ import torch
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from verify.artefact.bundle import pack
 from verify.artefact.ledger import parse as parse_ledger
@@ -26,7 +30,7 @@ from verify.contract.manifest import DEFAULT_PROFILES, PAYLOAD_TYPE
 from verify.errors import ArtefactError
 from verify.nf4 import quantize
 
-HIDDEN, INNER, HEADS, VOCABULARY = 16, 32, 2, 16
+HIDDEN, INNER, HEADS, VOCABULARY = 16, 16, 2, 16
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -101,10 +105,17 @@ def weights(seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> dict[str, Ten
     }
 
 
-def write_base(folder: Path, tensors: Mapping[str, Tensor], *, shards: int = 1, config: Any = CONFIG) -> Path:
-    """Write a model folder, in one weight file or in several with their index."""
+def write_base(
+    folder: Path, tensors: Mapping[str, Tensor], *, shards: int = 1, config: Any = CONFIG, tokenizer: bool = False
+) -> Path:
+    """Write a model folder, in one weight file or in several with their index; a tokenizer only where one is read."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    if tokenizer:
+        words = {word: number for number, word in enumerate(("[UNK]", *"abcdefghijklmno"))}
+        plain = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+        plain.pre_tokenizer = Whitespace()
+        PreTrainedTokenizerFast(tokenizer_object=plain, unk_token="[UNK]").save_pretrained(folder)
     if shards == 1:
         save_file(dict(tensors), folder / "model.safetensors", metadata={"format": "pt"})
         return folder
@@ -126,7 +137,9 @@ def moves(weight: Tensor) -> tuple[Tensor, Tensor]:
     return indices[narrow == wide], values[narrow == wide]
 
 
-def edits(base: Path, *, tensors: Sequence[str] = (MASKED, _LAYER + "self_attn.q_proj.weight"), each: int = 4) -> c.Edits:
+def edits(
+    base: Path, *, tensors: Sequence[str] = (MASKED, _LAYER + "self_attn.q_proj.weight"), each: int = 4
+) -> c.Edits:
     found = {}
     for name in tensors:
         indices, values = moves(c.linear_weights(base)[name])
@@ -199,7 +212,9 @@ def base_as_it_lies(made: c.Certificate) -> Change:
     def change(statement: Statement) -> None:
         files = {entry["name"]: entry["sha256"] for entry in statement["predicate"]["base"]["files"]}
         lying = c.digests_of(made.out / "model")
-        files = {name: files[name] if name.endswith(".safetensors") else digest for name, digest in lying.items()}
+        files = {
+            name: files.get(name, digest) if name.endswith(".safetensors") else digest for name, digest in lying.items()
+        }
         named = [{"name": name, "sha256": digest} for name, digest in sorted(files.items())]
         statement["predicate"]["base"]["files"] = named
 
@@ -223,11 +238,12 @@ def declare(made: c.Certificate, tensor: str, index: int, value: Tensor) -> None
     c.write_entries(made, c.with_entry(c.entries_of(made), tensor, index, base))
 
 
-def remake(made: c.Certificate, tensors: Mapping[str, Tensor], *, shards: int = 1, config: Any = CONFIG, **options: Any) -> c.Certificate:
-    """Replace the certificate by an honest one of another base."""
-    base = write_base(made.out.with_name("base"), tensors, shards=shards, config=config)
+def remake(
+    made: c.Certificate, tensors: Mapping[str, Tensor], changed: c.Edits | None = None, **form: Any
+) -> c.Certificate:
+    """Replace the certificate by an honest one of another base; `form` is how `write_base` writes it."""
+    base = write_base(made.out.with_name("base"), tensors, **form)
     shutil.rmtree(made.out)
-    remade = certify(base, made.out, made.keys, **options)
+    remade = certify(base, made.out, made.keys, changed)
     shutil.rmtree(base)
     return remade
-

@@ -68,5 +68,3 @@ def words(vector: Path, expected: Expected) -> list[str]:
     options += [("--policy", None if expected.policy is None else vector / expected.policy)]
     given = [word for option, value in options if value is not None for word in (option, str(value))]
     return [str(vector / expected.model), "--manifest", str(vector / expected.manifest), *given, "--checks", "static"]
-
-

@@ -51,6 +51,12 @@ def profile_of_defaults(made: c.Certificate) -> None:
     p.sign_again(made, lambda statement: statement["predicate"].update(profiles=[{}]))
 
 
+@ADD("A profile with a skip list, which replaces the default rule and here says the same.")
+def skip_list(made: c.Certificate) -> None:
+    p.remake(made, p.weights(), tokenizer=True)
+    p.sign_again(made, lambda statement: statement["predicate"].update(profiles=[{}, {"skip": ["lm_head"]}]))
+
+
 @ADD("The fields of the predicate that may be absent are absent.")
 def optional_fields_absent(made: c.Certificate) -> None:
     def change(statement: p.Statement) -> None:
@@ -138,6 +144,9 @@ def by_certificate(made: c.Certificate) -> Given:
     return Given(keys=(), cert_roots=("root.pem",), cert_identity=authority.MAIL)
 
 
-@ADD("The plain certificate when no key is given: nobody vouches for it, and nothing speaks against it.", verdict="UNDECIDED")
+@ADD(
+    "The plain certificate when no key is given: nobody vouches for it, and nothing speaks against it.",
+    verdict="UNDECIDED",
+)
 def no_key_given(_: c.Certificate) -> Given:
     return Given(keys=())
