@@ -305,7 +305,7 @@ statement(
     "later-predicate",
     "A predicate of a version that does not exist yet.",
     "MV104",
-    lambda s: s.update(predicateType="urn:mansu:unlearning/v2"),
+    lambda s: s.update(predicateType="urn:mansu:unlearning/v999"),
 )
 statement(
     "other-predicate",
@@ -609,7 +609,7 @@ ledger(
     "A ledger of a later format.",
     "MV120",
     lambda _: None,
-    metadata={"format": "mansu-ledger/v2"},
+    metadata={"format": "mansu-ledger/v999"},
 )
 ledger(
     "ledger-more-metadata",

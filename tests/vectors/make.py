@@ -4,6 +4,7 @@ A vector that is there is never touched: it is what earlier versions were releas
 with it. To correct a vector, add another and say in spec/vectors/README.md what was wrong with the old one.
 """
 
+import hashlib
 import json
 import shutil
 import sys
@@ -14,9 +15,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(ROOT), str(HERE.parent), str(HERE)]
+if __name__ == "__main__":
+    sys.path[:0] = [str(ROOT), str(HERE.parent)]  # the tree that this file lies in, whatever is installed
 
-import certificates as c  # noqa: E402  (found by the line above)
+import certificates as c  # noqa: E402  (found by the lines above)
 import invalid  # noqa: E402
 import payload  # noqa: E402
 import producer  # noqa: E402
@@ -73,6 +75,20 @@ def write(kind: str, case: Case, honest: c.Certificate, folder: Path) -> None:
         shutil.rmtree(vector, ignore_errors=True)
 
 
+def tree_digest(vector: Path) -> str:
+    """Return the digest of a vector: that of the list of its files with their digests, as `sha256sum` prints it."""
+    names = sorted(f"./{path.relative_to(vector).as_posix()}" for path in vector.rglob("*") if path.is_file())
+    lines = (f"{hashlib.sha256((vector / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def digests(folder: Path = VECTORS) -> dict[str, str]:
+    """Return what spec/vectors/DIGESTS says: vector → digest."""
+    path = folder / "DIGESTS"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {name: digest for digest, name in (line.split("  ") for line in lines)}
+
+
 def write_keys(folder: Path) -> None:
     """Write the public keys that are not there yet."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +113,8 @@ def main(folder: Path = VECTORS) -> None:
         for kind, case in missing(folder):
             try:
                 write(kind, case, honest, folder)
+                with (folder / "DIGESTS").open("a") as stream:
+                    stream.write(f"{tree_digest(folder / kind / case.name)}  {kind}/{case.name}\n")
                 print(f"{kind}/{case.name}")
             except ValueError as error:
                 wrong.append(str(error))
