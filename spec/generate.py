@@ -84,7 +84,7 @@ def _type(field: Json) -> str:  # noqa: PLR0911  (one for each form of a type)
     bounds = [f"{sign} {field[key]}" for key, sign in _BOUNDS.items() if key in field]
     match field:
         case {"$ref": ref}:
-            return _link(ref.rpartition("/")[2])
+            return f"[{ref.rpartition('/')[2]}]()"
         case {"const": value}:
             return _literal(value)
         case {"enum": values}:
@@ -111,20 +111,33 @@ def _literal(value: object) -> str:
     return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
-def _link(name: str) -> str:
-    return f"[{name}](#{name.lower()})" if name != "Policy" else "[policy](policy.md)"
-
-
-def tables(text: str, known: Mapping[str, Json]) -> str:
-    """Return a page with its field tables renewed."""
+def tables(text: str, known: Mapping[str, Json], places: Mapping[str, str]) -> str:
+    """Return a page with its field tables renewed; `places` says on which page the table of a model is."""
 
     def renewed(block: re.Match[str]) -> str:
+        name = block[1]
         head, prose = _prose(block[2].splitlines())
-        rows = [f"| `{name}` | {kind} |{prose.get(name, ' |')}" for name, kind in fields(known[block[1]])]
-        rule = "|".join([" --- "] * head.count("|")).removesuffix(" --- ")
-        return "\n".join([f"<!-- fields: {block[1]} -->", head, f"|{rule}", *rows, "<!-- end of fields -->"])
+        columns = head.count("|") - 1
+        rows = [
+            f"| `{field}` | {_linked(kind, places, places[name])} |{prose.get(field, ' |' * (columns - 2))}"
+            for field, kind in fields(known[name])
+        ]
+        table = "\n".join([head, "|" + " --- |" * columns, *rows])
+        return f"<!-- fields: {name} -->\n#### `{name}`\n\n{table}\n<!-- end of fields -->"
 
     return _BLOCK.sub(renewed, text)
+
+
+def _linked(kind: str, places: Mapping[str, str], page: str) -> str:
+    """Return a type with the models that it names as links from a page."""
+
+    def link(found: re.Match[str]) -> str:
+        name = found[1]
+        if name == "Policy":
+            return "[policy](policy.md)"
+        return f"[{name}]({'' if places[name] == page else places[name]}#{name.lower()})"
+
+    return re.sub(r"\[(\w+)\]\(\)", link, kind)
 
 
 def _prose(lines: Iterable[str]) -> tuple[str, dict[str, str]]:
@@ -149,19 +162,27 @@ def unexplained(text: str) -> list[str]:
     return found
 
 
-def described(texts: Iterable[str]) -> list[str]:
-    """Return the models that have a table, in order."""
-    return [block[1] for text in texts for block in _BLOCK.finditer(text)]
+def described(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return which page has the table of each model; ValueError for a second table of one."""
+    found: dict[str, str] = {}
+    for page, text in texts.items():
+        for block in _BLOCK.finditer(text):
+            if block[1] in found:
+                raise ValueError(f"{block[1]}: a table in {found[block[1]]} and in {page}")
+            found[block[1]] = page
+    return found
 
 
 def pages() -> dict[Path, str]:
     """Return every generated file with its content."""
     known = models()
+    texts = {path.name: path.read_text(encoding="utf-8") for path in sorted(SPEC.glob("*.md"))}
+    places = described(texts)
     written = {
         SPEC / "schemas" / f"{stem}.schema.json": json.dumps(value, indent=2) + "\n"
         for stem, value in schemas().items()
     }
-    return {**written, **{path: tables(path.read_text(encoding="utf-8"), known) for path in sorted(SPEC.glob("*.md"))}}
+    return written | {SPEC / page: tables(text, known, places) for page, text in texts.items()}
 
 
 def stale(wanted: Mapping[Path, str]) -> list[Path]:
