@@ -14,6 +14,7 @@ from verify.artefact import fingerprint
 from verify.artefact.attestation import read_attestation, seal_attestation, unseal_attestation
 from verify.contract.manifest import Digest, Subject
 from verify.contract.verification import (
+    VERIFIER_ID,
     BoundFile,
     InputAttestation,
     PolicyReference,
@@ -138,7 +139,7 @@ def _one() -> VerificationStatement:
         predicateType="urn:mansu:verification/v1",
         subject=(Subject(name="model/config.json", digest=digest),),
         predicate=Verification(
-            verifier=Verifier(version={}),
+            verifier=Verifier(id=VERIFIER_ID, version={}),
             timeVerified="2026-01-01T00:00:00Z",
             resourceUri="urn:x",
             policy=PolicyReference(uri="urn:y", digest=digest),

@@ -9,6 +9,7 @@ from verify.contract.verification import (
     REFUSED_LEVELS,
     SVR_TYPE,
     VERIFICATION_TYPE,
+    VERIFIER_ID,
     BoundFile,
     InputAttestation,
     PolicyReference,
@@ -43,7 +44,7 @@ def report_statement(
         predicateType=VERIFICATION_TYPE,
         subject=tuple(subjects),
         predicate=Verification(
-            verifier=Verifier(version=dict(versions)),
+            verifier=Verifier(id=VERIFIER_ID, version=dict(versions)),
             timeVerified=result.timing.started,
             resourceUri=resource_uri(manifest),
             policy=PolicyReference(uri=policy_uri(result.policy_sha256), digest=Digest(sha256=result.policy_sha256)),
@@ -78,7 +79,7 @@ def svr_statement(report: VerificationStatement) -> SvrStatement:
         predicateType=SVR_TYPE,
         subject=subjects,
         predicate=Svr(
-            verifier=SvrVerifier(policy=said.policy),
+            verifier=SvrVerifier(id=VERIFIER_ID, policy=said.policy),
             timeCreated=said.timeVerified,
             properties=tuple(dict.fromkeys(properties)),
         ),

@@ -2,7 +2,7 @@
 
 A policy file (docs/policy.md) is one `Policy` in TOML. What is absent is not required, except `level`, which every file
 must state: an empty or truncated file may not pass for a lenient policy. A list that is given is never empty, for the
-same reason. The published schema is spec/policy.schema.json.
+same reason. The published schema is spec/schemas/policy.schema.json.
 """
 
 import hashlib

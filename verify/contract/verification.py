@@ -39,7 +39,7 @@ Timestamp = Annotated[
 class Verifier(Schema):
     """Who verified: `version` maps the parts of the platform (Python packages) to their versions."""
 
-    id: Literal["urn:mansu:verifier/v1"] = VERIFIER_ID
+    id: Literal["urn:mansu:verifier/v1"]
     version: dict[str, str]
 
 
@@ -100,7 +100,7 @@ class VerificationStatement(Schema):
 class SvrVerifier(Schema):
     """SVR's verifier, with the policy as the extension field that the specification shows."""
 
-    id: Literal["urn:mansu:verifier/v1"] = VERIFIER_ID
+    id: Literal["urn:mansu:verifier/v1"]
     policy: PolicyReference
 
 

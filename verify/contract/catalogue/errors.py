@@ -135,7 +135,7 @@ class ME230:
 
     Why: a policy that is half understood would let through what it was written to stop.
 
-    Fix: correct the file; docs/policy.md has a complete example, spec/policy.schema.json the schema.
+    Fix: correct the file; docs/policy.md has a complete example, spec/schemas/policy.schema.json the schema.
     """
 
 
