@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,17 +21,17 @@ from verify.artefact import (
 )
 from verify.artefact.anchors import Anchors
 from verify.artefact.envelope import MAX_BYTES
-from verify.artefact.oms import SignedFolder
 from verify.artefact.tensors import MAX_HEADER
 from verify.behaviour.inert import refuse_code
 from verify.checks.architecture import Architecture, architecture, require_fit
-from verify.checks.catalog import decided, failed, passed, refused
+from verify.checks.catalog import decided, passed, refused
 from verify.checks.evidence import LEDGER, MODEL, PROBES, Evidence, Files, Place, abbreviated, read
 from verify.checks.examiners import Scan
+from verify.checks.lineage import MISDECLARED, base_files, base_rebuilt, declared_mask
 from verify.checks.permanence import plan
 from verify.checks.scan import scan
 from verify.checks.signatures import base_signature, manifest_signature, model_signature
-from verify.contract.manifest import Base, Mask, Statement
+from verify.contract.manifest import Statement
 from verify.contract.policy import Policy
 from verify.contract.result import CheckResult, Trust
 from verify.contract.schema import FileDigest
@@ -44,8 +44,6 @@ _LARGEST_ENTRY = 16
 """Bytes of one masked value in a ledger, at most: an index of 8 and a base value of 8."""
 _STORED = ("BF16", "F16", "F32")
 _REPLACED = "do not use these files: they are not what was signed; obtain the certificate again from its producer"
-_UNDECLARED = "reject the certificate: the model differs from its base by more than it declares"
-_MISDECLARED = "reject the certificate: its manifest does not describe its own ledger"
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +235,7 @@ def require_unambiguous(statement: Statement) -> None:
         twice = sorted(name for name, times in Counter(names).items() if times > 1)
         if twice:
             message = f"the manifest states {what} twice"
-            raise ArtefactError("MV102", message, expected="each once", found=abbreviated(twice), remedy=_MISDECLARED)
+            raise ArtefactError("MV102", message, expected="each once", found=abbreviated(twice), remedy=MISDECLARED)
 
 
 def subjects(files: Files, digests: Mapping[str, str]) -> CheckResult:
@@ -250,83 +248,6 @@ def subjects(files: Files, digests: Mapping[str, str]) -> CheckResult:
     found = wrong or f"{len(files.listed)} files, every digest as signed"
     expected = f"the {len(files.listed)} files of the manifest, with their digests, and no other"
     return decided("MV105", expected, found, _REPLACED, holds=not wrong)
-
-
-def base_rebuilt(
-    base: Base,
-    rebuilt: Mapping[str, str],
-    others: Mapping[str, str],
-    pinned: Mapping[str, str],
-    vendors: SignedFolder | None = None,
-) -> tuple[CheckResult, str]:
-    """MV107: the weights with the ledger's values put back meet the manifest's digests, the pinned and the vendor's.
-
-    `rebuilt` holds the digest of each rebuilt weight file, `others` those of the other files. Returns the check and
-    what the base's digest now rests on: the user's word only if every weight file is pinned, the vendor's signature
-    only if it names every file of the base, and no other.
-    """
-    claimed = {file.name: file.sha256 for file in base.files}
-    actual = {**others, **rebuilt}
-    named = _named(pinned, rebuilt)
-    wrong: list[tuple[str, str, str | None, str | None]]
-    wrong = [("the manifest", name, claimed.get(name), digest) for name, digest in rebuilt.items()]
-    wrong += [("the user", name, digest, actual.get(name)) for name, digest in named.items()]
-    wrong = [entry for entry in wrong if entry[2] != entry[3]]
-    sources = ["of the manifest"] + ["of the user"] * bool(named) + ["of the vendor's signature"] * bool(vendors)
-    expected = "the digests " + " and ".join(sources)
-    remedy = "reject the certificate: it was not made from this base by the declared changes alone"
-    if wrong:
-        who, name, wanted, digest = wrong[0]
-        found = f"{shown(name)} has {digest or 'no such file'}, {who} says {wanted or 'nothing of it'}"
-        return failed("MV107", expected, found, remedy), "not established"
-    difference = "" if vendors is None else vendors.difference(actual)
-    if difference:
-        return failed("MV107", expected, f"not as the vendor signed it: {difference}", remedy), "not established"
-    found = "; ".join(f"{shown(name)} {digest}" for name, digest in rebuilt.items())
-    if vendors is not None:
-        return passed("MV107", expected, f"{found}; signed by {vendors.key_fingerprint}"), "signed by the vendor"
-    by_user = rebuilt.keys() <= named.keys()
-    return passed("MV107", expected, found), "pinned by the user" if by_user else "claimed by the producer"
-
-
-def _named(pinned: Mapping[str, str], rebuilt: Iterable[str]) -> dict[str, str]:
-    """Give the nameless digest the name of the only weight file; among several it stays nameless and is refused."""
-    names = list(rebuilt)
-    return {(names[0] if not name and len(names) == 1 else name): digest for name, digest in pinned.items()}
-
-
-def base_files(base: Base, weights: Iterable[str], others: Mapping[str, str]) -> CheckResult:
-    """MV108: the files beside the weights are the base's, byte for byte; `others` maps them to their digests."""
-    claimed = {file.name: file.sha256 for file in base.files if file.name not in set(weights)}
-    odd = sorted(name for name in claimed.keys() | others.keys() if claimed.get(name) != others.get(name))
-    found = f"not as in the base: {abbreviated(odd)}" if odd else f"{len(others)} files as in the base"
-    expected = "every other file of the model equals the base's, and the base has no other"
-    return decided("MV108", expected, found, _UNDECLARED, holds=not odd)
-
-
-def declared_mask(mask: Mask, evidence: Evidence) -> CheckResult:
-    """MV109: the manifest's mask is the ledger's, tensor by tensor, and every entry of it really changed."""
-    views = evidence.weights.tensors()
-    actual = {name: (columns.count, views[name].count) for name, columns in evidence.ledger.items()}
-    declared = {entry.tensor: (entry.masked, entry.total) for entry in mask.tensors}
-    odd = sorted(name for name in actual.keys() | declared.keys() if actual.get(name) != declared.get(name))
-    wrong = []
-    if odd:
-        wrong.append(f"other counts in {abbreviated(odd)}")
-    for what, stated, counted in (
-        ("masked values", mask.masked, evidence.masked),
-        ("parameters", mask.parameters, evidence.parameters),
-    ):
-        if stated != counted:
-            wrong.append(f"{stated:,} {what} declared, {counted:,} counted")
-    if mask.ledger_sha256 != evidence.ledger_sha256:
-        wrong.append("another ledger's digest")
-    unchanged = evidence.scan.equal
-    if unchanged:
-        wrong.append(f"{sum(unchanged.values()):,} masked values equal the base's, in {abbreviated(list(unchanged))}")
-    found = "; ".join(wrong) or f"{evidence.masked:,} values in {len(actual)} tensors, all changed"
-    expected = "the ledger's tensors and counts, and every masked value different from the base's"
-    return decided("MV109", expected, found, _MISDECLARED, holds=not wrong)
 
 
 def require_ledger_size(ledger: OpenFile, parameters: int) -> None:
