@@ -26,8 +26,8 @@ WRONG_TYPE = "MV104"
 
 MAX_DEPTH = 32
 MAX_BYTES = 16 * 1024 * 1024
-MAX_TOKENS = 2_000_000
-"""Strings and brackets: as Python objects they take up to a hundred times their bytes."""
+MAX_TOKENS = 1_200_000
+"""Strings and brackets: as Python objects they take up to a hundred times their bytes. A header has eight a tensor."""
 MAX_DIGITS = 20  # 64-bit integers with sign; more would only cost time
 
 # A string (an unterminated one runs to the end, which keeps the scan linear) or one bracket.
