@@ -100,7 +100,11 @@ def verify(
     ] = None,
     cert_root: Annotated[
         list[Path] | None,
-        typer.Option(help="Root certificate you trust, PEM; repeatable. With --cert-identity.", show_default=False),
+        typer.Option(
+            metavar="PATH",
+            help="Root certificate you trust, PEM; repeatable. With --cert-identity.",
+            show_default=False,
+        ),
     ] = None,
     cert_identity: Annotated[
         str | None,
@@ -128,7 +132,12 @@ def verify(
     ] = None,
     result_files: Annotated[
         list[Path] | None,
-        typer.Option("--result", help="With --check-report: a file it binds that lies elsewhere.", show_default=False),
+        typer.Option(
+            "--result",
+            metavar="PATH",
+            help="With --check-report: a file it binds that lies elsewhere.",
+            show_default=False,
+        ),
     ] = None,
     policy: Annotated[
         Path | None,
