@@ -123,7 +123,7 @@ def test_refused(
     assert not scene.marker.exists()
     require_harmless(said)
     if attack.code == 2:
-        assert said.out == ""
+        assert json.loads(said.out)["exit_code"] == attack.code
         assert all(check in said.err for check in attack.checks)
         return
     assert json.loads(said.out)["verdict"] == {1: "FAIL", 3: "UNDECIDED"}[attack.code]

@@ -46,8 +46,9 @@ def generated() -> dict[str, dict[str, bytes]]:
     import test_tensors
     import torch
 
-    from verify.artefact import LedgerEntry, bundle
+    from verify.artefact import LedgerEntry, bundle, oms
     from verify.artefact.ledger import write as write_ledger
+    from verify.artefact.signing import Signer
     from verify.contract.manifest import PAYLOAD_TYPE
 
     def named(inputs: dict[str, bytes]) -> dict[str, bytes]:
@@ -84,6 +85,16 @@ def generated() -> dict[str, dict[str, bytes]]:
         "string": b'{"\\u00e9": "\\ud83d\\ude00"}',
         "big": b"[12345678901234567890]",
     }
+    example = (HERE.parent.parent / "docs" / "policy.md").read_text(encoding="utf-8")
+    example = example.split("```toml\n", 1)[1].split("```", 1)[0]
+    policies = {
+        "good": "level = 'full'\n",
+        "good-example": example[: example.rindex("\n\n", 0, LARGEST)],
+        "unknown": "level = 'full'\ncat = 1\n",
+    }
+    policies |= {"no-level": "cad = 0.9\n", "range": "level = 'static'\nmargin = -1\n", "dots": "a.b.c.d = 1\n"}
+    signature = oms.sign("model", targets.OMS_FILES, Signer(targets.KEY))
+    signatures = {"good": signature, "short": signature[:-9], "manifest": bundle.pack(good, PAYLOAD_TYPE, targets.KEY)}
     return {
         "header": named(files),
         "index": named(indices),
@@ -91,6 +102,8 @@ def generated() -> dict[str, dict[str, bytes]]:
         "statement": named({**payloads, "good": good}),
         "ledger": named(ledgers),
         "configuration": named(configs),
+        "policy": named({name: text.encode() for name, text in policies.items()}),
+        "oms": signatures,
         "json": named(texts),
     }
 

@@ -14,15 +14,18 @@ import safetensors
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from verify.artefact import bundle
+from verify.artefact import bundle, oms
 from verify.artefact.envelope import strict_json
 from verify.artefact.files import OpenFile, relative_parts
 from verify.artefact.ledger_format import INFINITY, LedgerStream
+from verify.artefact.policy_file import parse_policy
+from verify.artefact.signing import Trusted
 from verify.artefact.tensors import MAX_RANK, SIZES, Layout, parse
 from verify.artefact.weights import INDEX_NAME, plan_weights
 from verify.behaviour.inert import refuse_code
 from verify.checks import architecture
 from verify.contract.manifest import Statement
+from verify.contract.policy import Policy
 from verify.errors import ArtefactError, UsageError
 
 Target = Callable[[bytes], bool]
@@ -157,6 +160,30 @@ def configuration(data: bytes) -> bool:
     return not refused(read)
 
 
+def policy(data: bytes) -> bool:
+    """A policy file, which is the user's own: whatever is not understood is an error of usage, and no policy."""
+    found: list[Policy] = []
+    if refused(lambda: found.append(parse_policy(data, name="policy.toml"))):
+        return False
+    assert Policy.model_validate_json(found[0].model_dump_json()) == found[0]
+    assert len(found[0].sha256()) == 64
+    return True
+
+
+def model_signature(data: bytes) -> bool:
+    """An OMS bundle as it comes: accepted only where the corpus's key signed that very payload."""
+    found: list[oms.SignedFolder] = []
+    trusted = Trusted((KEY.public_key(),))
+    if refused(lambda: found.append(oms.read(data, trusted, check_id="MV112"))):
+        return False
+    assert found[0].files == OMS_FILES, "a forgery"
+    return True
+
+
+OMS_FILES = {"config.json": "0" * 64, "model.safetensors": "1" * 64}
+"""What the good OMS bundle of the corpus signs."""
+
+
 def json_text(data: bytes) -> bool:
     """The JSON reader below all of them: what it accepts, it accepts again in canonical form, as the same value."""
     values: list[object] = []
@@ -180,6 +207,8 @@ TARGETS: dict[str, Target] = {
     "statement": statement,
     "ledger": ledger,
     "configuration": configuration,
+    "policy": policy,
+    "oms": model_signature,
     "json": json_text,
 }
 

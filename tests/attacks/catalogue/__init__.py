@@ -11,5 +11,6 @@ from catalogue import (  # noqa: F401  (they register themselves)
     metrics,
     names,
     races,
+    signatures,
     weights,
 )
