@@ -20,6 +20,10 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
+# here and not within a test: its import tries out a socket, which tests may not
+from sigstore.errors import Error
+from sigstore.models import Bundle, InvalidBundle
+
 from verify.artefact import load_private, load_public, read_unverified, walk
 from verify.artefact.keys import fingerprint
 from verify.artefact.oms import sign
@@ -142,9 +146,6 @@ def _hashed(path: Path) -> "object":
 
 def test_sigstores_verifier_takes_no_plain_key(signed: c.Certificate) -> None:
     """Should a later version take one, this test fails, and docs/interoperation.md is to be changed."""
-    from sigstore.errors import Error
-    from sigstore.models import Bundle, InvalidBundle
-
     with pytest.raises((InvalidBundle, Error), match="certificate"):
         Bundle.from_json(signed.manifest.read_bytes())
 

@@ -31,7 +31,7 @@ from mansu.base import open_base
 from mansu.config import Config
 from mansu.request import Request, Split
 from mansu.solve import Edit
-from verify.artefact import load_private
+from verify.artefact.signing import load_signer
 from verify.contract.manifest import CircuitClaim, Profile
 from verify.errors import MansuError
 
@@ -60,11 +60,11 @@ def sealing(base_folder: Path, key: Path) -> Callable[[Path], None]:
     request = Request(nothing, nothing, (), (), c.ZERO, c.ZERO, 1, 1)
     circuit = CircuitClaim(edges=1, edges_total=2, faithfulness=0.9, target=0.85, reached=True)
     evidence = seal.Evidence(request, Config(profiles=(Profile(), Profile(double_quant=True))), "crash test", circuit)
-    probes, private = c.probes(), load_private(key)
+    probes, signer = c.probes(), load_signer(key)
 
     def run(out: Path) -> None:
         with seal.staging(out) as folder:
-            seal.seal(folder, base, edit, probes, evidence, private, lambda _: ())
+            seal.seal(folder, base, edit, probes, evidence, signer, lambda _: ())
 
     return run
 

@@ -24,7 +24,7 @@ from verify.errors import UsageError
 SEALER = Path(__file__).parent / "sealer.py"
 ROOT = SEALER.parent.parent.parent
 FILES = {
-    "ledger.safetensors", "m.json", "model/config.json", "model/generation_config.json", "model/model.safetensors",
+    "ledger.safetensors", "m.json", "model.sig", "model/config.json", "model/generation_config.json", "model/model.safetensors",
     "model/tokenizer.json", "model/tokenizer_config.json", "probes/choices.jsonl", "probes/pairs.jsonl",
     "probes/pools.json", "probes/text.jsonl",
 }  # fmt: skip

@@ -167,11 +167,19 @@ def signed_by_a_thief(scene: Scene) -> None:
     scene.sign_as(lambda _: None, key=thief(scene).private)
 
 
-@attack("MV103")
+@attack("MV102")
 def signed_by_a_thief_under_the_trusted_hint(scene: Scene) -> None:
+    """The keyid still says whose signature it is."""
     hint = fingerprint(load_public(scene.made.keys.public))
     scene.sign_as(lambda _: None, key=thief(scene).private)
     edit_bundle(scene, lambda value: value["verificationMaterial"]["publicKey"].update(hint=hint))
+
+
+@attack("MV103")
+def signed_by_a_thief_under_the_trusted_hint_and_keyid(scene: Scene) -> None:
+    hint = fingerprint(load_public(scene.made.keys.public))
+    signed_by_a_thief_under_the_trusted_hint(scene)
+    edit_bundle(scene, lambda value: value["dsseEnvelope"]["signatures"][0].update(keyid=hint))
 
 
 @attack("MV103")
