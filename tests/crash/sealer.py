@@ -129,6 +129,7 @@ def kill(_: str) -> None:
 
 
 def interrupt(_: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     os.kill(os.getpid(), signal.SIGINT)
 
 
