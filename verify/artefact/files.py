@@ -1,6 +1,7 @@
 """Files of a certificate on disk: opened only when regular, listed without links, written atomically."""
 
 import contextlib
+import hashlib
 import os
 import stat
 import tempfile
@@ -39,6 +40,9 @@ def relative_parts(name: str, *, check_id: str) -> tuple[str, ...]:
     return parts
 
 
+_PIECE = 1 << 22
+
+
 @dataclass(frozen=True, eq=False)
 class OpenFile:
     """A regular file, open for reading at any place; `size` is what it had when it was opened."""
@@ -71,6 +75,13 @@ class OpenFile:
                 done += count
         except OSError as error:
             raise _unreadable(self.name, error) from error
+
+    def sha256(self) -> str:
+        """Return the digest of the whole file, read in pieces."""
+        digest = hashlib.sha256()
+        for start in range(0, self.size, _PIECE):
+            digest.update(self.read(start, min(start + _PIECE, self.size)))
+        return digest.hexdigest()
 
     def require_same_size(self) -> None:
         """Raise ArtefactError MV101 if the file has grown or shrunk since it was opened."""

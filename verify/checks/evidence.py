@@ -21,7 +21,6 @@ LARGEST_SMALL_FILES = 256 * 1024 * 1024
 """Bytes that the files other than weights and ledger may have together: they are read as a whole and kept."""
 LARGEST_COMPARED = 32 * 1024 * 1024 * 1024
 """Bytes of weights and ledger that are hashed only to say which of them changed, once they are refused anyway."""
-_PIECE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,8 @@ class Files:
                 left -= file.size
                 if left < 0:
                     return
-                digest = hashlib.sha256()
-                for start in range(0, file.size, _PIECE):
-                    digest.update(file.read(start, min(start + _PIECE, file.size)))
-            yield subject, digest.hexdigest()
+                digest = file.sha256()
+            yield subject, digest
 
 
 def read(place: Place, statement: Statement) -> Files:
