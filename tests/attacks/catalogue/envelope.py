@@ -137,7 +137,8 @@ for _what, _field, _change in (
     ("a space", "sig", lambda text: text[:4] + " " + text[4:]),
     ("no padding", "sig", lambda text: text.rstrip("=") + ("" if text.endswith("=") else "=")),
     ("the alphabet of URLs", "sig", lambda text: "-_" + text[2:]),
-    ("more after the padding", "sig", lambda text: text + "QQ=="),
+    # A DER signature has 70 to 72 bytes: where it needs no padding, append some before the rest.
+    ("more after the padding", "sig", lambda text: text + ("QQ==" if text.endswith("=") else "QQ==QQ==")),
 ):
     attack("MV102", name=f"base64 with {_what}")(partial(respell, field=_field, change=_change))
 
