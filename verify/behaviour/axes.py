@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from verify.behaviour.loading import Language
 from verify.behaviour.probes import AnswerTokens, Choice, Probes, Text
+from verify.circuits.running import last_only
 
 Progress = Callable[[int], None]
 """Called with the number of items just finished."""
@@ -56,7 +57,8 @@ def choose(
     correct = torch.zeros(len(choices), dtype=torch.bool)
     mass = torch.zeros(len(choices))
     for batch in equal_lengths(prompts, _CHOICE_BATCH):
-        logits = language.model(input_ids=torch.tensor([prompts[i] for i in batch]), logits_to_keep=1).logits[:, -1]
+        ids = torch.tensor([prompts[i] for i in batch])
+        logits = language.model(input_ids=ids, **last_only(ids.shape[1])).logits[:, -1]
         probability = logits.float().softmax(-1)
         for row, i in enumerate(batch):
             pool = tokens[choices[i].pool]

@@ -34,6 +34,9 @@ from verify.circuits.running import (
 from verify.circuits.scores import EdgeScores, Rule
 from verify.errors import UsageError
 
+_TOKENS = 1024
+"""Most positions of one pass: as many as keep the matrix products busy, for each costs memory in every layer."""
+
 
 @dataclass(frozen=True, eq=False)
 class _Gradients:
@@ -44,16 +47,23 @@ class _Gradients:
 
 
 @dataclass(frozen=True, eq=False)
-class _Point:
-    """One integration point: the lifetime of its hooks, the sums they add to, and the weight they add with."""
+class _Pass:
+    """One forward and backward pass: the lifetime of its hooks, the sums they add to, and how many `points` it holds.
+
+    The points of one pair are rows that follow one another; their gradients come with the points' weights in them.
+    """
 
     hooks: ExitStack
     sums: _Gradients
-    weight: float
+    points: int
+
+    def total(self, gradient: Tensor) -> Tensor:
+        """Sum [B · points, ...] over the points: float32 [B, ...]."""
+        return torch.unflatten(gradient.float(), 0, (-1, self.points)).sum(1)
 
 
 class _Normed(NamedTuple):
-    """The input of an RMS norm [N, width] and the reciprocal of its root mean square [N], float32."""
+    """The input of an RMS norm [rows, T, width] and the reciprocal of its root mean square [rows, T, 1], float32."""
 
     stream: Tensor
     inverse: Tensor
@@ -151,10 +161,10 @@ def _attribute_batch(
     subject: Subject, batch: Batch, schedule: list[tuple[float, float]], *, neurons: bool
 ) -> _BatchScores:
     prompts = prepare(subject, batch)
-    corrupt, metric_corrupt = record(subject, prompts, prompts.corrupt)
-    clean, metric_clean = record(subject, prompts, prompts.clean)
-    changes = change(corrupt, clean)
-    del clean, corrupt
+    recorded, metrics = record(subject, prompts, torch.stack([prompts.corrupt, prompts.clean], 1).flatten(0, 1))
+    metric_corrupt, metric_clean = metrics.view(-1, 2).T
+    changes = change(recorded)
+    del recorded
     sums = _integrate(subject, prompts, schedule, neurons=neurons)
     with torch.no_grad():
         edges = _edge_scores(subject, prompts, changes, sums.readers)
@@ -162,7 +172,7 @@ def _attribute_batch(
 
 
 def _integrate(subject: Subject, prompts: Prompts, schedule: list[tuple[float, float]], *, neurons: bool) -> _Gradients:
-    """Average the readers' input gradients over the points; one forward and one backward pass each."""
+    """Average the readers' input gradients over the points, as many of them in one pass as `_TOKENS` allow."""
     size, length, width = prompts.clean.shape
     family, device = subject.family, prompts.clean.device
     graph = family.graph
@@ -171,24 +181,28 @@ def _integrate(subject: Subject, prompts: Prompts, schedule: list[tuple[float, f
         neurons=torch.zeros(graph.layers, size, length, family.d_ff, device=device) if neurons else None,
     )
     start, step = prompts.corrupt.float(), prompts.clean.float() - prompts.corrupt.float()
-    for alpha, weight in schedule:
-        embeddings = (start + alpha * step).to(prompts.clean.dtype).requires_grad_()
+    together = max(1, _TOKENS // prompts.positions)
+    for first in range(0, len(schedule), together):
+        alphas, weights = torch.tensor(schedule[first : first + together], device=device).T
+        points = start[:, None] + alphas[:, None, None] * step[:, None]
+        embeddings = points.flatten(0, 1).to(prompts.clean.dtype).requires_grad_()
         with ExitStack() as hooks:
-            point = _Point(hooks, sums, weight)
+            current = _Pass(hooks, sums, len(alphas))
             for layer in range(graph.layers):
-                _listen_to_heads(subject, layer, point)
-                _listen_to_mlp(subject, layer, point)
-            _listen_to_input(subject.module(family.final_norm), sums.readers[-1], point)
+                _listen_to_heads(subject, layer, current)
+                _listen_to_mlp(subject, layer, current)
+            _listen_to_input(subject.module(family.final_norm), sums.readers[-1], current)
+            metric = run(subject, prompts, embeddings).view(size, -1) @ weights
             # Only the hooks' side effects matter; asking for the embeddings' gradient makes the pass reach them all.
-            torch.autograd.grad(run(subject, prompts, embeddings).sum(), embeddings)
+            torch.autograd.grad(metric.sum(), embeddings)
     return sums
 
 
-def _listen_to_input(module: nn.Module, target: Tensor, point: _Point) -> None:
-    """Add the weighted gradient at `module`'s own input to `target`, without what bypasses the module."""
+def _listen_to_input(module: nn.Module, target: Tensor, current: _Pass) -> None:
+    """Add the gradient at `module`'s own input to `target`, without what bypasses the module."""
 
     def add(gradient: Tensor) -> None:
-        target.add_(gradient.reshape(target.shape), alpha=point.weight)
+        target.add_(current.total(gradient).view(target.shape))
 
     def branch(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # The residual stream keeps the original tensor; only this branch flows through the view.
@@ -196,30 +210,30 @@ def _listen_to_input(module: nn.Module, target: Tensor, point: _Point) -> None:
         _on_gradient(view, add)
         return (view, *args[1:])
 
-    point.hooks.enter_context(module.register_forward_pre_hook(branch))
+    current.hooks.enter_context(module.register_forward_pre_hook(branch))
 
 
 def _on_gradient(tensor: Tensor, hook: Callable[[Tensor], None]) -> None:
     tensor.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
-def _listen_to_mlp(subject: Subject, layer: int, point: _Point) -> None:
+def _listen_to_mlp(subject: Subject, layer: int, current: _Pass) -> None:
     site = subject.family.sites[layer]
     column = subject.family.graph.mlp_column(layer)
-    _listen_to_input(subject.module(site.mlp_norm), point.sums.readers[column], point)
-    if point.sums.neurons is not None:
-        _listen_to_input(subject.module(site.down), point.sums.neurons[layer], point)
+    _listen_to_input(subject.module(site.mlp_norm), current.sums.readers[column], current)
+    if current.sums.neurons is not None:
+        _listen_to_input(subject.module(site.down), current.sums.neurons[layer], current)
 
 
-def _listen_to_heads(subject: Subject, layer: int, point: _Point) -> None:
-    """Add the weighted gradient at the input of each head's q, k and v to its reader's row of the sums."""
+def _listen_to_heads(subject: Subject, layer: int, current: _Pass) -> None:
+    """Add the gradient at the input of each head's q, k and v to its reader's row of the sums."""
     family, site = subject.family, subject.family.sites[layer]
     norm: Any = subject.module(site.attention_norm)
     normed: list[_Normed] = []
 
     def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        stream = args[0].detach().float().reshape(-1, family.width)
-        normed.append(_Normed(stream, torch.rsqrt(stream.square().mean(-1) + norm.variance_epsilon)))
+        stream = args[0].detach().float()
+        normed.append(_Normed(stream, torch.rsqrt(stream.square().mean(-1, keepdim=True) + norm.variance_epsilon)))
 
     def listen(name: str, target: Tensor) -> None:
         projection = subject.linear(name)
@@ -229,29 +243,37 @@ def _listen_to_heads(subject: Subject, layer: int, point: _Point) -> None:
 
             def add(gradient: Tensor) -> None:
                 scaled = projection.weight.float() * norm.weight.float()
-                _pull_back(target, gradient.float() * point.weight, plain.float(), scaled, normed[0])
+                _pull_back(target, gradient.float(), plain.float(), scaled, normed[0], current)
 
             _on_gradient(output, add)
 
-        point.hooks.enter_context(projection.register_forward_hook(watch))
+        current.hooks.enter_context(projection.register_forward_hook(watch))
 
-    point.hooks.enter_context(norm.register_forward_pre_hook(keep))
+    current.hooks.enter_context(norm.register_forward_pre_hook(keep))
     for name, columns in zip((site.query, site.key, site.value), family.graph.projection_columns(layer), strict=True):
-        listen(name, point.sums.readers[columns])
+        listen(name, current.sums.readers[columns])
 
 
-def _pull_back(target: Tensor, gradient: Tensor, projected: Tensor, scaled: Tensor, normed: _Normed) -> None:
-    """Add to `target` [heads, N, width] each head's gradient, pulled back through its projection and the RMS norm.
+def _pull_back(
+    target: Tensor, gradient: Tensor, projected: Tensor, scaled: Tensor, normed: _Normed, current: _Pass
+) -> None:
+    """Add to `target` [heads, B·T, width] each head's gradient, pulled back through its projection and the RMS norm.
 
-    `gradient`, `projected`: at the projection's output, [.., heads · head_dim], `projected` without bias.
+    `gradient`, `projected`: at the projection's output, [B · points, T, heads · head_dim], `projected` without bias.
     `scaled`: projection weight times norm weight, [heads · head_dim, width].
     With x the norm's input, r = 1/rms(x) and y = r·V·x for V = `scaled`:  Jᵀg = r·Vᵀg − (r²/width)·⟨g, y⟩·x.
     """
     heads, count, width = target.shape
-    by_head = gradient.reshape(count, heads, -1)
-    along = (by_head * projected.reshape(by_head.shape)).sum(-1).T
-    target.baddbmm_((by_head * normed.inverse[:, None, None]).transpose(0, 1), scaled.view(heads, -1, width))
-    target.addcmul_(along[..., None], normed.stream * (normed.inverse.square() / -width)[:, None])
+    # linear in the gradient, so the points are summed before the one product with Vᵀ
+    through = current.total(gradient * normed.inverse).reshape(count, heads, -1)
+    target.baddbmm_(through.transpose(0, 1), scaled.view(heads, -1, width))
+    along = torch.unflatten(gradient * projected, -1, (heads, -1)).sum(-1) * (normed.inverse.square() / -width)
+
+    def by_position(value: Tensor) -> Tensor:
+        """[B · points, T, n] as [B·T, points, n]."""
+        return torch.unflatten(value, 0, (-1, current.points)).transpose(1, 2).flatten(0, 1)
+
+    target.transpose(0, 1).baddbmm_(by_position(along).transpose(1, 2), by_position(normed.stream))
 
 
 def _edge_scores(subject: Subject, prompts: Prompts, changes: Activations, readers: Tensor) -> Tensor:

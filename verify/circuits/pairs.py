@@ -44,8 +44,13 @@ class Batch:
     weights: Tensor
 
     def metric(self, logits: Tensor) -> Tensor:
-        """Return the metric of each prompt, float32 [B], from the logits at the last position [B, vocabulary]."""
-        return (logits.gather(1, self.tokens).float() * self.weights).sum(1)
+        """Return the metric of each row, float32 [B · n], from the logits at its last position [B · n, vocabulary].
+
+        The n rows of one pair follow one another.
+        """
+        n = logits.shape[0] // self.tokens.shape[0]
+        chosen = torch.unflatten(logits, 0, (-1, n)).gather(2, self.tokens[:, None].expand(-1, n, -1))
+        return (chosen.float() * self.weights[:, None]).sum(2).flatten()
 
 
 def check_pairs(pairs: Sequence[Pair], vocabulary: int) -> None:

@@ -102,7 +102,7 @@ def prepare(subject: Subject, batch: Batch) -> Prompts:
     if batch.prefix:
         cache = DynamicCache(config=config)
         prefix = batch.clean[:, : batch.prefix]
-        subject.model(input_ids=prefix, **_cached(subject, cache), logits_to_keep=1)
+        subject.model(input_ids=prefix, **_cached(subject, cache), **last_only(prefix.shape[1]))
     return Prompts(batch, embed(batch.clean[:, batch.prefix :]), embed(batch.corrupt[:, batch.prefix :]), cache)
 
 
@@ -112,17 +112,32 @@ def _cached(subject: Subject, cache: DynamicCache | None) -> dict[str, Any]:
     return {name: cache, "use_cache": cache is not None}
 
 
+def last_only(length: int) -> dict[str, Tensor]:
+    """Return the argument by which a model computes the logits at the last of `length` positions only.
+
+    As an index and not as the number 1: this makes a slice, whose product with the vocabulary torch computes with a
+    batched kernel that takes longer than all layers of a small model together.
+    """
+    return {"logits_to_keep": torch.tensor([length - 1])}
+
+
 def run(subject: Subject, prompts: Prompts, embeddings: Tensor) -> Tensor:
-    """Return the metric of each prompt, float32 [B], with `embeddings` [B, T, width] at the active positions."""
+    """Return the metric of each row, float32 [B · n], with `embeddings` [B · n, T, width] at the active positions.
+
+    The n rows of one pair follow one another: they share its prefix, its answer and its alternatives.
+    """
     # A run appends to the cache it is given; each one starts from the prefix alone.
     cache = copy.deepcopy(prompts.cache)
-    output = subject.model(inputs_embeds=embeddings, **_cached(subject, cache), logits_to_keep=1)
+    rows = embeddings.shape[0] // prompts.clean.shape[0]
+    if cache is not None and rows > 1:
+        cache.batch_repeat_interleave(rows)
+    output = subject.model(inputs_embeds=embeddings, **_cached(subject, cache), **last_only(embeddings.shape[1]))
     return prompts.batch.metric(output.logits[:, -1])
 
 
 @torch.no_grad()
 def record(subject: Subject, prompts: Prompts, embeddings: Tensor) -> tuple[Activations, Tensor]:
-    """Run once; return what the writers hold and the metric of each prompt [B]."""
+    """Run once on rows as `run` takes them; return what the writers hold and the metric of each row."""
     seen = Activations()
 
     def keep_heads(_: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -143,13 +158,14 @@ def record(subject: Subject, prompts: Prompts, embeddings: Tensor) -> tuple[Acti
     return seen, metric
 
 
-def change(after: Activations, before: Activations) -> Activations:
-    """Return `after` − `before` in float32."""
-    return Activations(
-        heads=[a.float() - b.float() for a, b in zip(after.heads, before.heads, strict=True)],
-        mlps=[a.float() - b.float() for a, b in zip(after.mlps, before.mlps, strict=True)],
-        neurons=[a.float() - b.float() for a, b in zip(after.neurons, before.neurons, strict=True)],
-    )
+def change(recorded: Activations) -> Activations:
+    """Return the first of each pair's two rows less the second, float32 [B, T, ...], from a run on both."""
+
+    def differences(values: list[Tensor]) -> list[Tensor]:
+        rows = (torch.unflatten(value, 0, (-1, 2)).float() for value in values)
+        return [row[:, 0] - row[:, 1] for row in rows]
+
+    return Activations(differences(recorded.heads), differences(recorded.mlps), differences(recorded.neurons))
 
 
 def head_outputs(subject: Subject, layer: int, mixed: Tensor) -> Tensor:
