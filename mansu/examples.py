@@ -1,8 +1,9 @@
 """Training examples as token batches, and the frozen base's predictions on them."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -11,13 +12,8 @@ from torch import Tensor
 from mansu.request import Fact
 from verify.behaviour.probes import AnswerTokens
 
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Left-padded prompts: `inputs` are int64 `[B, T]` (ids, attention mask, positions); `answers` int64 `[B]`."""
-
-    inputs: dict[str, Tensor]
-    answers: Tensor
+_PACK = 256
+"""Most tokens of one pack: enough to keep the matrix products busy, few enough that attention stays cheap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +23,6 @@ class Prompts:
     ids: tuple[tuple[int, ...], ...]
     answers: tuple[int, ...]
     pools: tuple[tuple[int, ...], ...]
-    padding: int
 
     def __len__(self) -> int:
         """Return the number of prompts."""
@@ -39,21 +34,34 @@ class Prompts:
             ids=tuple(self.ids[i] for i in indices),
             answers=tuple(self.answers[i] for i in indices),
             pools=tuple(self.pools[i] for i in indices),
-            padding=self.padding,
         )
 
-    def batch(self, indices: Sequence[int]) -> Batch:
-        """Return the chosen prompts as one left-padded batch."""
-        chosen = [self.ids[i] for i in indices]
-        longest = max(map(len, chosen))
-        ids = torch.full((len(chosen), longest), self.padding)
-        attention = torch.zeros_like(ids)
-        for row, tokens in enumerate(chosen):
-            ids[row, longest - len(tokens) :] = torch.tensor(tokens)
-            attention[row, longest - len(tokens) :] = 1
-        positions = (attention.cumsum(1) - 1).clamp(min=0)
-        inputs = {"input_ids": ids, "attention_mask": attention, "position_ids": positions}
-        return Batch(inputs, torch.tensor([self.answers[i] for i in indices]))
+    def packs(self, indices: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+        """Yield the chosen prompts, in order, several to a row without padding, as a model's arguments.
+
+        A position that does not follow the one before it begins a new prompt: transformers then keeps the attention of
+        each to itself (where it is given no mask and no cache). `logits_to_keep` are the prompts' last tokens.
+        """
+        pack: list[tuple[int, ...]] = []
+        for i in indices:
+            if pack and sum(map(len, pack)) + len(self.ids[i]) > _PACK:
+                yield _packed(pack)
+                pack = []
+            pack.append(self.ids[i])
+        if pack:
+            yield _packed(pack)
+
+    def answers_of(self, indices: Sequence[int]) -> Tensor:
+        """Return the first tokens of the chosen prompts' answers, int64 `[n]`."""
+        return torch.tensor([self.answers[i] for i in indices])
+
+
+def _packed(prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    return {
+        "input_ids": torch.tensor([[token for prompt in prompts for token in prompt]]),
+        "position_ids": torch.tensor([[position for prompt in prompts for position in range(len(prompt))]]),
+        "logits_to_keep": torch.tensor([end - 1 for end in accumulate(map(len, prompts))]),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,32 +78,29 @@ def tokenize(tokenizer: Any, facts: Sequence[Fact], pools: Sequence[Sequence[str
         ids=tuple(tuple(tokenizer(fact.prompt)["input_ids"]) for fact in facts),
         answers=tuple(first(fact.answer) for fact in facts),
         pools=tuple(first.pool(pool) for pool in pools),
-        padding=tokenizer.pad_token_id or tokenizer.eos_token_id or 0,
     )
 
 
+def last_logits(model: Any, prompts: Prompts, indices: Sequence[int]) -> Tensor:
+    """Return the logits after each of the chosen prompts, float32 `[n, vocabulary]`."""
+    return torch.cat([model(**pack, use_cache=False).logits[0].float() for pack in prompts.packs(indices)])
+
+
 @torch.no_grad()
-def answer_accuracy(model: Any, prompts: Prompts, *, size: int = 64) -> float:
+def answer_accuracy(model: Any, prompts: Prompts) -> float:
     """Return the share of prompts whose answer is the likeliest of its pool, by first token."""
     right = 0
-    for start in range(0, len(prompts), size):
-        chosen = range(start, min(start + size, len(prompts)))
-        batch = prompts.batch(chosen)
-        logits = model(**batch.inputs).logits[:, -1].float()
-        for row, i in enumerate(chosen):
+    for chosen in _parts(len(prompts)):
+        for logits, i in zip(last_logits(model, prompts, chosen), chosen, strict=True):
             pool = prompts.pools[i]
-            right += pool[int(logits[row, list(pool)].argmax())] == prompts.answers[i]
+            right += pool[int(logits[list(pool)].argmax())] == prompts.answers[i]
     return right / len(prompts)
 
 
 @torch.no_grad()
-def last_log_probabilities(model: Any, prompts: Prompts, *, size: int = 64) -> Tensor:
+def last_log_probabilities(model: Any, prompts: Prompts) -> Tensor:
     """Return the model's log-probabilities after each prompt, float16 `[n, vocabulary]`."""
-    rows = []
-    for start in range(0, len(prompts), size):
-        batch = prompts.batch(range(start, min(start + size, len(prompts))))
-        rows.append(model(**batch.inputs).logits[:, -1].float().log_softmax(-1).half())
-    return torch.cat(rows)
+    return torch.cat([last_logits(model, prompts, chosen).log_softmax(-1).half() for chosen in _parts(len(prompts))])
 
 
 @torch.no_grad()
@@ -138,6 +143,11 @@ def cut_texts(tokenizer: Any, prose: Sequence[str], *, length: int) -> Texts | N
     stream = [token for text in prose for token in tokenizer(text + "\n")["input_ids"]]
     whole = len(stream) // length * length
     return Texts(torch.tensor(stream[:whole]).reshape(-1, length)) if whole else None
+
+
+def _parts(n: int, size: int = 64) -> Iterator[range]:
+    for start in range(0, n, size):
+        yield range(start, min(start + size, n))
 
 
 def draw(rng: random.Random, n: int, size: int) -> list[int]:

@@ -69,7 +69,7 @@ def select(
     saliency = {}
     for name, region in regions.items():
         weight = layers[name].weight.detach().to(stored)
-        projected = (forget_gradient[name].float() @ null_space.projectors[name]).abs()
+        projected = null_space.project(name, forget_gradient[name]).abs()
         contrast = projected * quantize(weight, name=name).scales() / (fisher.diagonal[name] + fisher.mean).sqrt()
         saliency[name] = contrast.masked_fill_(~region | absmax_holders(weight), 0).reshape(-1)
     threshold = _threshold(saliency, size)

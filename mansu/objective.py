@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mansu.examples import Batch, Prompts, Texts, draw
+from mansu.examples import Prompts, Texts, draw, last_logits
 
 _NEARLY_ONE = 0.999  # keeps log(1 − p) finite at p = 1
 
@@ -61,8 +61,8 @@ class Objective:
     def forget_loss(self, model: Any) -> Tensor:
         """Return the forget term on a fresh batch of the forget set."""
         chosen = draw(self.rng, len(self.forget), self.sizes.forget)
-        batch = self.forget.batch(chosen)
-        return forget_term(last_logits(model, batch), batch.answers, [self.forget.pools[i] for i in chosen])
+        logits = last_logits(model, self.forget, chosen)
+        return forget_term(logits, self.forget.answers_of(chosen), [self.forget.pools[i] for i in chosen])
 
     def retain_loss(self, model: Any) -> Tensor:
         """Return the weighted retain terms on fresh batches of the retain set and of text."""
@@ -76,18 +76,12 @@ def retain_divergences(
     model: Any, retained: Retained, prompts: Sequence[int], texts: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Return the mean KL(base ‖ model) in nats after the chosen prompts, and at every position of the chosen texts."""
-    after = last_logits(model, retained.prompts.batch(prompts)).log_softmax(-1)
+    after = last_logits(model, retained.prompts, prompts).log_softmax(-1)
     within = model(input_ids=retained.texts.ids[list(texts)]).logits.float().log_softmax(-1)
     return (
         divergence(retained.prompt_reference[list(prompts)].float(), after).mean(),
         divergence(retained.text_reference[list(texts)].float(), within).mean(),
     )
-
-
-def last_logits(model: Any, batch: Batch) -> Tensor:
-    """Return the logits after each prompt, float32 `[B, vocabulary]`."""
-    logits: Tensor = model(**batch.inputs).logits[:, -1].float()
-    return logits
 
 
 def forget_term(logits: Tensor, answers: Tensor, pools: list[tuple[int, ...]]) -> Tensor:
@@ -121,8 +115,8 @@ def fisher_loss(objective: Objective, model: Any) -> Tensor:
     """Cross-entropy of the retain answers and of the base's own texts: at the base, the KL terms have no gradient."""
     retained = objective.retained
     chosen = draw(objective.rng, len(retained.prompts), 8)
-    batch = retained.prompts.batch(chosen)
-    answers = functional.cross_entropy(last_logits(model, batch), batch.answers)
+    logits = last_logits(model, retained.prompts, chosen)
+    answers = functional.cross_entropy(logits, retained.prompts.answers_of(chosen))
     texts = retained.texts.ids[draw(objective.rng, retained.texts.ids.shape[0], 2)]
     logits = model(input_ids=texts).logits[:, :-1].float()
     return answers + functional.cross_entropy(logits.transpose(1, 2), texts[:, 1:])

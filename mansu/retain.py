@@ -13,14 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from mansu.examples import Prompts, Texts
+from verify.circuits import last_only
 
 
 @dataclass(frozen=True, slots=True)
 class NullSpace:
-    """Projectors P by the name of the linear layer, float32 `[in, in]`, and how many directions each keeps."""
+    """An orthonormal basis V of the directions taken out, float32 `[in, r]`, by the name of the linear layer."""
 
-    projectors: Mapping[str, Tensor]
-    kept: Mapping[str, int]
+    removed: Mapping[str, Tensor]
+
+    def project(self, name: str, rows: Tensor) -> Tensor:
+        """Return rows `[.., in]` times the projector P = 1 − VVᵀ onto the null space, which is never formed."""
+        basis = self.removed[name]
+        return rows.float() - (rows.float() @ basis) @ basis.T
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +55,17 @@ def null_space(
     The largest eigendirections that together hold `energy` of E[xxᵀ] are removed. `progress` is called per layer.
     """
     moments = _second_moments(model, layers, prompts, texts)
-    projectors, kept = {}, {}
-    by_input: dict[int, tuple[Tensor, int]] = {}
+    removed = {}
+    by_input: dict[int, Tensor] = {}
     for name in layers:
         moment = moments[name]
         if id(moment) not in by_input:
             values, vectors = torch.linalg.eigh(moment)
             share = values.clamp(min=0).cumsum(0) / values.clamp(min=0).sum()
-            small = vectors[:, share <= 1 - energy]
-            by_input[id(moment)] = (small @ small.T, small.shape[1])
-        projectors[name], kept[name] = by_input[id(moment)]
+            by_input[id(moment)] = vectors[:, share > 1 - energy].contiguous()
+        removed[name] = by_input[id(moment)]
         progress(1)
-    return NullSpace(projectors, kept)
+    return NullSpace(removed)
 
 
 def _second_moments(
@@ -87,7 +91,7 @@ def _second_moments(
     handles = [layer.register_forward_pre_hook(listen(name)) for name, layer in layers.items()]
     try:
         for inputs in _passes(prompts, texts):
-            model(**inputs)
+            model(**inputs, use_cache=False)
             last.clear()
     finally:
         for handle in handles:
@@ -96,16 +100,12 @@ def _second_moments(
 
 
 def _passes(prompts: Prompts, texts: Sequence[Texts], size: int = 32) -> Iterable[dict[str, Tensor]]:
-    # equal lengths only: padding would add inputs that no text has
-    by_length: dict[int, list[int]] = {}
-    for i, ids in enumerate(prompts.ids):
-        by_length.setdefault(len(ids), []).append(i)
-    for group in by_length.values():
-        for start in range(0, len(group), size):
-            yield {"input_ids": prompts.batch(group[start : start + size]).inputs["input_ids"]}
+    # no padding: it would add inputs that no text has
+    yield from prompts.packs(range(len(prompts)))
     for text in texts:
         for start in range(0, text.ids.shape[0], size):
-            yield {"input_ids": text.ids[start : start + size]}
+            ids = text.ids[start : start + size]
+            yield {"input_ids": ids, **last_only(ids.shape[1])}
 
 
 def fisher(

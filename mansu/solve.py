@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from mansu.lattice import Lattice, lattice, snap
 from mansu.mask import Mask
 from mansu.objective import Objective
-from mansu.retain import NullSpace, gradients
+from mansu.retain import NullSpace
+from mansu.sampled import gradients_at
 from verify.nf4.rows import Geometry
 
 
@@ -101,10 +102,6 @@ class _Masked:
                 flat = layer.weight.view(-1)
                 flat[self.indices[name]] = self.master[self.slices[name]].to(flat.dtype)
 
-    def gather(self, found: Mapping[str, Tensor]) -> Tensor:
-        """Return dense gradients at the masked positions, float32 `[n]`."""
-        return torch.cat([found[name].reshape(-1)[self.indices[name]].float() for name in self.layers])
-
 
 def solve(
     model: Any,
@@ -132,21 +129,15 @@ def solve(
     chosen = {name: layers[name] for name in mask.indices}
     masked = _masked(chosen, stored, mask, fisher, bounds)
     untouched = _fingerprint(chosen, mask)
-    for layer in chosen.values():
-        layer.weight.requires_grad_(True)
-    try:
-        train(model, masked, objective, null_space, schedule.steps, schedule.learning_rate, bounds, progress)
-        for share in schedule.snaps:
-            _snap(masked, share)
-            assert _fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
-            after_snap(int(masked.free.sum()), masked.changed)
-            if not masked.free.any() or _enough(model, masked, stopping):
-                break
-            rate = schedule.learning_rate * schedule.rate_after_snap
-            train(model, masked, objective, null_space, schedule.steps_between, rate, bounds, progress)
-    finally:
-        for layer in chosen.values():
-            layer.weight.requires_grad_(False)
+    train(model, masked, objective, null_space, schedule.steps, schedule.learning_rate, bounds, progress)
+    for share in schedule.snaps:
+        _snap(masked, share)
+        assert _fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
+        after_snap(int(masked.free.sum()), masked.changed)
+        if not masked.free.any() or _enough(model, masked, stopping):
+            break
+        rate = schedule.learning_rate * schedule.rate_after_snap
+        train(model, masked, objective, null_space, schedule.steps_between, rate, bounds, progress)
     assert _fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
     return _edit(masked)
 
@@ -175,10 +166,10 @@ def train(
 ) -> None:
     """Take Adam steps on the free masked parameters, within the null space, the Fisher budget and the block's reach."""
     for _ in range(steps):
-        forget = gradients(objective.forget_loss(model), masked.layers)
-        projected = {name: g.float() @ null_space.projectors[name] for name, g in forget.items()}
-        retain = gradients(objective.retain_loss(model), masked.layers)
-        _adam(masked, masked.gather(projected) + masked.gather(retain), learning_rate)
+        layers, places = masked.layers, masked.indices
+        forget = gradients_at(lambda: objective.forget_loss(model), layers, places, null_space.project)
+        retain = gradients_at(lambda: objective.retain_loss(model), layers, places)
+        _adam(masked, forget + retain, learning_rate)
         _bound(masked, bounds)
         masked.write()
         progress(1)

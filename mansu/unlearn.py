@@ -22,12 +22,13 @@ from mansu.examples import (
     cut_texts,
     draw,
     last_log_probabilities,
+    last_logits,
     sample_texts,
     text_log_probabilities,
     tokenize,
 )
 from mansu.mask import Mask, circuit_regions, select
-from mansu.objective import Objective, Retained, Sizes, Weights, last_logits, retain_divergences, retain_losses
+from mansu.objective import Objective, Retained, Sizes, Weights, retain_divergences, retain_losses
 from mansu.probes import Pools, all_pools, held_out_probes, training_pairs
 from mansu.progress import Steps
 from mansu.request import Fact, Request, read_request, require_tokens
@@ -43,7 +44,7 @@ from verify.errors import UsageError
 from verify.nf4.rows import Geometry
 
 METHOD = "circuit-restricted masked training with progressive snapping to NF4 levels"
-_SALIENCY_BATCH = 30
+_SALIENCY_BATCH = 84
 _STOPPING_PROMPTS = 200
 _STOPPING_TEXTS = 12
 
@@ -327,8 +328,8 @@ def _forget_gradient(
     starts = range(0, len(forget), _SALIENCY_BATCH)
     with steps.step("Forget gradient within the circuit", len(starts)) as advance:
         for start in starts:
-            batch = forget.batch(range(start, min(start + _SALIENCY_BATCH, len(forget))))
-            loss = functional.cross_entropy(last_logits(model, batch), batch.answers)
+            chosen = range(start, min(start + _SALIENCY_BATCH, len(forget)))
+            loss = functional.cross_entropy(last_logits(model, forget, chosen), forget.answers_of(chosen))
             for name, gradient in gradients(loss, layers).items():
                 total[name] += gradient.float()
             advance(1)

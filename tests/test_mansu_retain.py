@@ -8,24 +8,28 @@ from mansu.retain import fisher, null_space
 from verify.behaviour.modules import nf4_linears
 
 
-def test_projector_is_one_and_removes_what_the_retain_set_uses() -> None:
+def test_projection_is_one_and_removes_what_the_retain_set_uses() -> None:
     model = c.random_model().eval()
     layers = nf4_linears(model)
-    prompts = Prompts(((3, 4, 5), (5, 6, 7)), (1, 2), ((1, 2), (1, 2)), 0)
+    prompts = Prompts(((3, 4, 5), (5, 6, 7)), (1, 2), ((1, 2), (1, 2)))
     space = null_space(
         model, layers, prompts, [Texts(torch.arange(24).reshape(3, 8))], energy=0.9, progress=lambda _: None
     )
-    assert space.projectors.keys() == layers.keys()
-    for name, p in space.projectors.items():
-        assert torch.allclose(p @ p, p, atol=1e-4), name
-        assert round(float(p.trace())) == space.kept[name] < layers[name].in_features
-    assert space.projectors["model.layers.0.self_attn.q_proj"] is space.projectors["model.layers.0.self_attn.k_proj"]
+    assert space.removed.keys() == layers.keys()
+    for name, basis in space.removed.items():
+        assert torch.allclose(basis.T @ basis, torch.eye(basis.shape[1]), atol=1e-4), name
+        assert 0 < basis.shape[1] < layers[name].in_features
+        rows = torch.randn(5, layers[name].in_features)
+        once = space.project(name, rows)
+        assert torch.allclose(space.project(name, once), once, atol=1e-4), name
+        assert torch.allclose(once @ basis, torch.zeros(5, basis.shape[1]), atol=1e-4), name
+    assert space.removed["model.layers.0.self_attn.q_proj"] is space.removed["model.layers.0.self_attn.k_proj"]
 
 
 def test_retain_activations_lose_their_energy() -> None:
     model = c.random_model().eval()
     layers = nf4_linears(model)
-    prompts = Prompts(((3, 4, 5),), (1,), ((1, 2),), 0)
+    prompts = Prompts(((3, 4, 5),), (1,), ((1, 2),))
     seen: list[torch.Tensor] = []
     name = "model.layers.1.mlp.down_proj"
     handle = layers[name].register_forward_pre_hook(lambda _m, args: seen.append(args[0].detach().reshape(-1, 128)))
@@ -33,7 +37,7 @@ def test_retain_activations_lose_their_energy() -> None:
         model(input_ids=torch.tensor([[3, 4, 5]]))
     handle.remove()
     space = null_space(model, layers, prompts, [], energy=0.9, progress=lambda _: None)
-    kept = (seen[0] @ space.projectors[name]).square().sum() / seen[0].square().sum()
+    kept = space.project(name, seen[0]).square().sum() / seen[0].square().sum()
     assert float(kept) <= 0.1 + 1e-4
 
 

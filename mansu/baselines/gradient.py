@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mansu.examples import Prompts, answer_accuracy, draw, last_log_probabilities
-from mansu.objective import last_logits
+from mansu.examples import Prompts, answer_accuracy, draw, last_log_probabilities, last_logits
 from mansu.progress import Advance
 from verify.behaviour.modules import nf4_linears
 from verify.nf4 import WIDTHS, quantize
@@ -101,8 +100,8 @@ def _train(
     for _ in range(STEPS):
         chosen = draw(rng, len(forget), _BATCH)
         loss = _forget_loss(method, model, forget, chosen, reference[chosen])
-        batch = retain.batch(draw(rng, len(retain), _BATCH))
-        loss = loss + functional.cross_entropy(last_logits(model, batch), batch.answers)
+        kept = draw(rng, len(retain), _BATCH)
+        loss = loss + functional.cross_entropy(last_logits(model, retain, kept), retain.answers_of(kept))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -110,8 +109,7 @@ def _train(
 
 
 def _forget_loss(method: str, model: Any, forget: Prompts, chosen: Sequence[int], reference: Tensor) -> Tensor:
-    batch = forget.batch(chosen)
-    log_p = last_logits(model, batch).log_softmax(-1).gather(1, batch.answers[:, None])[:, 0]
+    log_p = last_logits(model, forget, chosen).log_softmax(-1).gather(1, forget.answers_of(chosen)[:, None])[:, 0]
     if method == "npo":
         return -2 / _BETA * functional.logsigmoid(-_BETA * (log_p - reference)).mean()
     return log_p.mean()

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from verify.behaviour.loading import Language
 from verify.behaviour.probes import AnswerTokens, Choice, Probes, Text
-from verify.circuits.running import last_only
+from verify.circuits import last_only
 
 Progress = Callable[[int], None]
 """Called with the number of items just finished."""

@@ -7,6 +7,7 @@ from verify.circuits.families import Family, OwnedSlice, describe, owned_slices,
 from verify.circuits.graph import Graph
 from verify.circuits.pairs import Pair
 from verify.circuits.patching import FaithfulCircuit, Step, faithfulness, patched_metric, smallest_faithful
+from verify.circuits.running import last_only
 from verify.circuits.scores import EdgeScores
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "describe",
     "faithfulness",
     "full_circuit",
+    "last_only",
     "nodes",
     "owned_slices",
     "patched_metric",
