@@ -30,6 +30,17 @@ def pinned(text: str) -> tuple[str, str]:
     return name, digest
 
 
+def pins(texts: Sequence[str]) -> dict[str, str]:
+    """Return every pin by name; UsageError where two of them name one file: neither may silently lose."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, digest = pinned(text)
+        if found.setdefault(name, digest) != digest:
+            both = f"{found[name]} and {digest}"
+            raise UsageError("--base-digest: one file is pinned to two digests", expected="one digest", found=both)
+    return found
+
+
 def report_target(text: str, model: Path, manifest: Path) -> tuple[str, Path]:
     """Return form and path of `FORM=PATH`; UsageError for another form, or a path among the signed files."""
     form, _, path = text.partition("=")
