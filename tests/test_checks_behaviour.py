@@ -1,15 +1,13 @@
 """Behaviour's checks on data: answers in, statuses out. Running models is tested in test_check."""
 
-import certificates as c
 import pytest
 import torch
 
 from verify.behaviour.axes import Answers
-from verify.behaviour.probes import Choice, PairProbe, Probes, Text
+from verify.behaviour.probes import Choice, Probes, Text
 from verify.checks import behaviour
 from verify.checks.behaviour import Measured, judge
 from verify.contract.policy import Policy
-from verify.errors import ArtefactError
 
 FORGET, OTHER, RETAIN = "capitals, held-out wordings", "capitals, held-out facts", "colours"
 N = 100
@@ -190,24 +188,3 @@ def test_every_kind_of_row_must_exist() -> None:
         check = behaviour.enough_probes(lacking, POLICY)
         assert check.status == "fail"
         assert "no row of" in check.found
-
-
-def test_pools_must_leave_a_choice() -> None:
-    tokenizer = c.tokenizer()
-    good = c.probes()
-    behaviour.require_choices(tokenizer, good)
-    for pools in ({**good.pools, "colours": ("colour1",)}, {**good.pools, "colours": ("colour1 in", "colour1 of")}):
-        choices = tuple(
-            x.model_copy(update={"answer": pools["colours"][0]}) for x in good.choices if x.pool == "colours"
-        )
-        pairs: tuple[PairProbe, ...] = ()
-        with pytest.raises(ArtefactError) as caught:
-            behaviour.require_choices(tokenizer, Probes(choices, good.texts, pairs, pools))
-        assert caught.value.id == "MV301"
-
-
-def test_a_text_of_one_token_is_refused() -> None:
-    good = c.probes()
-    with pytest.raises(ArtefactError) as caught:
-        behaviour.require_choices(c.tokenizer(), Probes(good.choices, (Text(row="prose", text="the"),), (), good.pools))
-    assert caught.value.id == "MV301"

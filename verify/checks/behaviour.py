@@ -3,7 +3,7 @@
 `measure` runs the models; everything else is a function of their answers. A row with too few probes decides nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,15 +11,15 @@ from torch import Tensor
 
 from verify.behaviour.axes import Answers
 from verify.behaviour.axes import measure as answers_of
-from verify.behaviour.probes import AnswerTokens, Probes
+from verify.behaviour.probes import Probes
 from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
 from verify.checks.catalog import failed, passed, undecided
 from verify.checks.decision import at_least, at_most, words
 from verify.checks.models import Models
+from verify.checks.usable import require_choices, require_fit, require_numbers
 from verify.contract.policy import Policy, Rule
 from verify.contract.result import AxisRow, CheckResult, Status
 from verify.contract.schema import Estimate
-from verify.errors import ArtefactError
 
 DECIDING = "held-out wordings"
 """Forgetting rows whose name ends so are decided upon; the others are reported beside them."""
@@ -51,37 +51,20 @@ def items(probes: Probes) -> int:
 
 
 def measure(models: Models, probes: Probes, *, progress: Progress) -> Measured:
-    """Ask all four models; raises ArtefactError MV301 for probes that this tokenizer cannot use."""
+    """Ask all four models.
+
+    Raises ArtefactError MV301 for probes that this model cannot be asked, MV304 to MV306 for answers that are no
+    numbers.
+    """
+    require_fit(models.base, probes)
     require_choices(models.base.tokenizer, probes)
-    return Measured(
-        probes,
-        *(
-            answers_of(language, probes, progress=progress)
-            for language in (models.base, models.base_nf4, models.edited, models.edited_nf4)
-        ),
-    )
-
-
-def require_choices(tokenizer: object, probes: Probes) -> None:
-    """Raise ArtefactError MV301 for a pool that leaves no choice, or a text of less than two tokens."""
-    first = AnswerTokens(tokenizer)
-    for pool in sorted({choice.pool for choice in probes.choices} | {pair.pool for pair in probes.pairs}):
-        if len(first.pool(probes.pools[pool])) < 2:
-            found = f"one first token in pool {pool!a}"
-            raise ArtefactError(
-                "MV301", "probes/pools.json: a pool leaves no choice", expected="two answers or more", found=found
-            )
-    encode: Callable[[str], Mapping[str, list[int]]] = tokenizer  # type: ignore[assignment]
-    for text in probes.texts:
-        if len(encode(text.text)["input_ids"]) < 2:
-            raise ArtefactError(
-                "MV301", "probes/text.jsonl: a text is too short", expected="two tokens or more", found=ascii(text.text)
-            )
-    for choice in probes.choices:
-        if not encode(choice.prompt)["input_ids"]:
-            raise ArtefactError(
-                "MV301", "probes/choices.jsonl: a prompt tokenizes to nothing", found=ascii(choice.prompt)
-            )
+    found = [
+        answers_of(language, probes, progress=progress)
+        for language in (models.base, models.base_nf4, models.edited, models.edited_nf4)
+    ]
+    for answers in found:
+        require_numbers(answers, probes)
+    return Measured(probes, *found)
 
 
 def judge(measured: Measured, policy: Policy) -> tuple[tuple[CheckResult, ...], tuple[AxisRow, ...]]:

@@ -6,8 +6,9 @@ GROUP = "forgetting"
 class MV301:
     """The probes are well formed.
 
-    The files under `probes/` are there, in the probe format, and usable with this model's tokenizer: answers and
-    prompts tokenize to something, pools leave a choice, contrast pairs match in length.
+    The files under `probes/` are there, in the probe format, and usable with this model and its tokenizer: answers and
+    prompts tokenize to something that the model knows, none is longer than its context or 4096 tokens, pools leave a
+    choice, contrast pairs match in length.
 
     Why: a question that cannot be asked, or has one possible answer, measures nothing.
 
