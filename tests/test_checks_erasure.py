@@ -1,5 +1,7 @@
 """Erasure's checks on data, and the plan of attributions. Running attributions is tested in test_check."""
 
+import math
+
 import pytest
 from certificates import probes
 
@@ -9,6 +11,7 @@ from verify.circuits import Family, Graph
 from verify.contract.policy import Policy
 from verify.contract.result import CadRow, CheckResult, Erasure
 from verify.contract.schema import Estimate
+from verify.errors import UndecidedError
 
 POLICY = Policy()
 LAYERS, LATE = 30, 22
@@ -166,3 +169,10 @@ def test_depth_layers() -> None:
 
 def test_the_reference_share_is_the_one_of_the_design() -> None:
     assert study.REFERENCE_SHARE == 0.05
+
+
+@pytest.mark.parametrize("residual", [math.inf, math.nan])
+def test_scores_that_explain_no_difference_decide_nothing(residual: float) -> None:
+    erasure.require_signal(0.03)
+    with pytest.raises(UndecidedError):
+        erasure.require_signal(residual)

@@ -3,6 +3,7 @@
 `measure` plans which attributions are needed, runs each once, and compares them; `judge` is a function of the result.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -16,6 +17,7 @@ from verify.circuits import bootstrap, cad, compare, split_half_floor
 from verify.contract.policy import Policy, Rule
 from verify.contract.result import CadRow, CheckResult, DepthPoint, Erasure
 from verify.contract.schema import Estimate
+from verify.errors import UndecidedError
 
 EDITED, BASE_NF4, RANDOM = "edited", "base under NF4", "random edit of the same size"
 
@@ -54,6 +56,7 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
     jobs = jobs_of(layers, late)
     scored = run(study, jobs, progress)
     base, retained = scored[Job("base", layers, "forget")], scored[Job("base", layers, "retain")]
+    require_signal(base.edges.residual)
     rows = tuple(
         _row(label, role, job, _reference(job, base, retained), scored[study.needed(job)], layers)
         for label, role, job in _row_jobs(layers, late)
@@ -72,6 +75,12 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
         rows=rows,
         depth=tuple(_depth(study, scored, base, layer, late) for layer in depth_layers(layers, late)),
     )
+
+
+def require_signal(residual: float) -> None:
+    """Raise UndecidedError where the completeness residual is no number: no prompt's metric moved, yet scores did."""
+    if not math.isfinite(residual):
+        raise UndecidedError("clean and corrupt prompts give one metric, so that edge scores explain nothing")
 
 
 def judge(erasure: Erasure, policy: Policy) -> tuple[CheckResult, ...]:
