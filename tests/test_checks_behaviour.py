@@ -1,5 +1,7 @@
 """Behaviour's checks on data: answers in, statuses out. Running models is tested in test_check."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -174,6 +176,17 @@ def test_one_question_asked_many_times_is_one_probe() -> None:
     found = statuses(Measured(repeated, BASE, BASE_NF4, GOOD, GOOD_NF4))
     assert found["MV309"] == "undecided"
     assert found["MV304"] == "undecided"
+
+
+@pytest.mark.parametrize("kind", ["choices", "texts"])
+def test_a_probe_that_is_there_twice_decides_nothing(kind: str) -> None:
+    """A hundred distinct ones and a hundred copies of one that was forgotten: half the accuracy, narrower intervals."""
+    full = probes()
+    assert behaviour.enough_probes(full, POLICY).status == "pass"
+    items = getattr(full, kind)
+    check = behaviour.enough_probes(replace(full, **{kind: items + items[:1] * 100}), POLICY)
+    assert (check.status, check.id) == ("undecided", "MV309")
+    assert "200 probes, 100 of them distinct" in check.found
 
 
 def test_every_kind_of_row_must_exist() -> None:

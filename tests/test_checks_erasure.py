@@ -119,6 +119,13 @@ def test_too_few_pairs_are_undecided() -> None:
     assert erasure.enough_pairs(repeated, POLICY).status == "undecided"
 
 
+def test_a_pair_that_is_there_twice_decides_nothing() -> None:
+    full = probes()
+    again = type(full)(full.choices, full.texts, (*full.pairs, full.pairs[0]), full.pools)
+    check = erasure.enough_pairs(again, POLICY)
+    assert (check.status, check.found) == ("undecided", "81 pairs, 40 and 40 of them distinct")
+
+
 def a_study(edited: frozenset[int]) -> Study:
     every = frozenset(range(LAYERS))
     family = Family(

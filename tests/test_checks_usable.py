@@ -10,7 +10,7 @@ import torch
 
 from verify.behaviour.axes import Answers
 from verify.behaviour.loading import Language
-from verify.behaviour.probes import Choice, PairProbe, Probes, Text
+from verify.behaviour.probes import Choice, PairProbe, Probes, Text, dump, parse
 from verify.check import check
 from verify.checks.usable import MOST_TOKENS, require_choices, require_fit, require_numbers
 from verify.errors import ArtefactError
@@ -34,6 +34,15 @@ def test_a_text_of_one_token_is_refused() -> None:
     good = c.probes()
     with pytest.raises(ArtefactError) as caught:
         require_choices(c.tokenizer(), Probes(good.choices, (Text(row="prose", text="the"),), (), good.pools))
+    assert caught.value.id == "MV301"
+
+
+def test_a_row_is_of_questions_or_of_prose() -> None:
+    """A claim names axis and row: one could be left out behind the other's."""
+    good = c.probes()
+    assert parse(dump(good)) == good
+    with pytest.raises(ArtefactError) as caught:
+        parse(dump(replace(good, texts=(*good.texts, Text(row="colours", text="a flag of people")))))
     assert caught.value.id == "MV301"
 
 

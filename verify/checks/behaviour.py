@@ -26,6 +26,7 @@ DECIDING = "held-out wordings"
 
 REPORTED = "reported, not decided"
 
+_AXES = ("forgetting", "retention")
 _BY_ROW = "against the base, row by row"
 _MORE = "more held-out probes are needed: ask the producer, or give your own with --probes"
 _KNOWN = "reject the certificate: the model still answers what it should have forgotten"
@@ -166,8 +167,8 @@ def positive_control(rows: Iterable[AxisRow], policy: Policy) -> CheckResult:
 
 
 def enough_probes(probes: Probes, policy: Policy) -> CheckResult:
-    """MV309: every kind of row exists, and every row has enough distinct probes to decide anything."""
-    expected = f"at least {policy.minimum_probes} distinct probes in every row, and rows of every kind"
+    """MV309: every kind of row exists, and every row has enough probes to decide anything, none of them twice."""
+    expected = f"at least {policy.minimum_probes} probes in every row, all distinct, and rows of every kind"
     deciding = [row for row in rows_of(probes, "forgetting") if row.endswith(DECIDING)]
     kinds = (
         (f"forgetting, {DECIDING}", deciding),
@@ -177,9 +178,13 @@ def enough_probes(probes: Probes, policy: Policy) -> CheckResult:
     missing = [kind for kind, rows in kinds if not rows]
     if missing:
         return failed("MV309", expected, f"no row of {', '.join(missing)}", _MORE)
-    axes = ("forgetting", "retention")
-    counts = {(axis, row): distinct(probes, axis, row) for axis in axes for row in rows_of(probes, axis)}
-    counts |= {("prose", row): len({t.text for t in probes.texts if t.row == row}) for row in prose_rows(probes)}
+    asked = {(axis, row): _asked(probes, axis, row) for axis in _AXES for row in rows_of(probes, axis)}
+    asked |= {("prose", row): [t.text for t in probes.texts if t.row == row] for row in prose_rows(probes)}
+    counts = {name: len(set(texts)) for name, texts in asked.items()}
+    twice = next((name for name, texts in asked.items() if len(texts) > counts[name]), None)
+    if twice is not None:  # it weighs more than the others, and narrows an interval without being evidence
+        found = f"{len(asked[twice])} probes, {counts[twice]} of them distinct, in {twice[1]!a}"
+        return undecided("MV309", expected, found, "ask for probes without repetition, or give your own with --probes")
     least = min(counts, key=lambda name: counts[name])
     found = f"at least {counts[least]}, in {least[1]!a}"
     if counts[least] < policy.minimum_probes:
@@ -189,7 +194,11 @@ def enough_probes(probes: Probes, policy: Policy) -> CheckResult:
 
 def distinct(probes: Probes, axis: str, row: str) -> int:
     """Count the distinct prompts of a row: one question asked twice is one probe."""
-    return len({choice.prompt for choice in probes.choices if (choice.axis, choice.row) == (axis, row)})
+    return len(set(_asked(probes, axis, row)))
+
+
+def _asked(probes: Probes, axis: str, row: str) -> list[str]:
+    return [choice.prompt for choice in probes.choices if (choice.axis, choice.row) == (axis, row)]
 
 
 @dataclass(frozen=True, slots=True)

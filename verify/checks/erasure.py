@@ -37,10 +37,13 @@ def pair_counts(probes: Probes) -> tuple[int, int]:
 def enough_pairs(probes: Probes, policy: Policy) -> CheckResult:
     """MV405: enough forget pairs to tell, and at least two retain pairs for their control."""
     forget, retain = pair_counts(probes)
-    expected = f"at least {policy.minimum_pairs} distinct forget pairs and 2 retain pairs"
+    expected = f"at least {policy.minimum_pairs} forget pairs and 2 retain pairs, all distinct"
     found = f"{forget} and {retain}"
     if forget < policy.minimum_pairs or retain < 2:
         return undecided("MV405", expected, found, "ask the producer for a certificate with more contrast pairs")
+    if len(probes.pairs) > forget + retain:  # a pair resampled with itself narrows every interval of CAD
+        found = f"{len(probes.pairs)} pairs, {forget} and {retain} of them distinct"
+        return undecided("MV405", expected, found, "ask for pairs without repetition, or give your own with --probes")
     return passed("MV405", expected, found)
 
 

@@ -6,8 +6,8 @@ GROUP = "erasure"
 class MV405:
     """There are enough contrast pairs.
 
-    There are at least the policy's `minimum_pairs` distinct pairs of forget prompts and two of retain prompts, and the
-    circuit can be attributed on this architecture.
+    There are at least the policy's `minimum_pairs` pairs of forget prompts and two of retain prompts, none is there
+    twice, and the circuit can be attributed on this architecture.
 
     Why: CAD on a few prompts is mostly noise; two halves of the same prompts then differ as much as two models.
 

@@ -44,7 +44,8 @@ class MV309:
     """There are enough probes of every kind.
 
     There are forgetting rows of held-out wordings, retention rows and prose, and every row has at least the policy's
-    `minimum_probes` distinct probes. A missing kind fails; too few leave it undecided.
+    `minimum_probes` probes, all distinct. A missing kind fails; too few, or one that is asked twice in a row, leave it
+    undecided.
 
     Why: intervals on few questions are so wide that they prove nothing, and one question repeated is one question.
 
