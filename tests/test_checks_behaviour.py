@@ -178,6 +178,18 @@ def test_one_question_asked_many_times_is_one_probe() -> None:
     assert found["MV304"] == "undecided"
 
 
+@pytest.mark.parametrize(("full", "deployed"), [(2, 2), (2, 80), (90, 1), (0, 0)])
+def test_retention_of_what_the_base_never_knew_decides_nothing(full: int, deployed: int) -> None:
+    """A collapsed model would pass: it cannot lose more than the policy allows."""
+    ignorant = {"base": answers(80, 70, full), "base_nf4": answers(70, 60, deployed, nll=3.2)}
+    collapsed = {"edited": answers(2, 30, full), "edited_nf4": answers(1, 30, deployed, nll=3.21)}
+    found = measured(**ignorant, **collapsed)
+    assert statuses(found)["MV305"] == "undecided"
+    assert statuses(found, Policy(retention_loss=1.0))["MV305"] == "pass"
+    lost = {"edited": answers(2, 30, 0), "edited_nf4": answers(1, 30, 0, nll=3.21)}
+    assert statuses(measured(**ignorant, **lost))["MV305"] == ("undecided" if max(full, deployed) < 3 else "fail")
+
+
 @pytest.mark.parametrize("kind", ["choices", "texts"])
 def test_a_probe_that_is_there_twice_decides_nothing(kind: str) -> None:
     """A hundred distinct ones and a hundred copies of one that was forgotten: half the accuracy, narrower intervals."""

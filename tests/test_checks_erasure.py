@@ -119,6 +119,17 @@ def test_too_few_pairs_are_undecided() -> None:
     assert erasure.enough_pairs(repeated, POLICY).status == "undecided"
 
 
+def test_a_control_that_excludes_nothing_decides_nothing() -> None:
+    """A retain CAD of 1 is a circuit that is gone: only a policy that asks for nothing (excess 1) lets it pass."""
+
+    def status(policy: Policy) -> str:
+        return erasure.retained(good((7, 0.97), (8, 0.97), (9, 0.86)), policy).status
+
+    assert status(POLICY) == "undecided"
+    assert status(Policy(retain_cad_excess=0.1)) == "fail"
+    assert status(Policy(retain_cad_excess=1.0)) == "pass"
+
+
 def test_a_pair_that_is_there_twice_decides_nothing() -> None:
     full = probes()
     again = type(full)(full.choices, full.texts, (*full.pairs, full.pairs[0]), full.pools)

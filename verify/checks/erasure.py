@@ -126,6 +126,9 @@ def retained(erasure: Erasure, policy: Policy) -> CheckResult:
     rows = [row for row in erasure.rows if row.role == "retain"]
     found = ", ".join(f"{_measured(row.cad, rule)} ({_precision(row)})" for row in rows)
     expected = f"retain CAD at most its control + {policy.retain_cad_excess:.3f} = {bound:.3f}{words(rule)}"
+    if bound >= 1 > policy.retain_cad_excess:  # CAD is never above 1: a control as noisy as that excludes nothing
+        found = f"the control itself reaches {_measured(control, rule)}: no edit could exceed it"
+        return undecided("MV404", expected, found, "ask for retain pairs on which the base under NF4 is stable")
     holds = at_most(bound, rule, *(row.cad for row in rows))
     return decided("MV404", expected, f"{found}; control {_measured(control, rule)}", _RETAIN, holds=holds)
 

@@ -55,7 +55,7 @@ class MV404:
     """The retain circuit is still there.
 
     CAD on the retain pairs is at most its control, the base under NF4 on the same pairs, plus the policy's
-    `retain_cad_excess`.
+    `retain_cad_excess`. Where that is 1 or more nothing could exceed it, and the check is undecided.
 
     Why: an edit that destroys every circuit also destroys the one it was aimed at.
 
