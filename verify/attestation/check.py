@@ -15,8 +15,7 @@ from verify.attestation import files
 from verify.attestation.answers import authentic, completed, record, refused, verdict
 from verify.attestation.checks import consistency, signature
 from verify.attestation.names import svr_path
-from verify.attestation.statements import EXIT_CODES
-from verify.contract.result import Verdict
+from verify.contract.result import Verdict, exit_code
 from verify.contract.verification import ReportAnswer, ReportCheck, VerificationStatement
 from verify.errors import ArtefactError, UsageError
 
@@ -119,7 +118,7 @@ def _answer(
     return ReportAnswer(
         verifier=f"mansu-verify {version('mansu')}",
         verdict=answer,
-        exit_code=EXIT_CODES[answer],
+        exit_code=exit_code(answer),
         headline=_headline(checks, shown_report),
         authentic=genuine,
         signer=signer,
