@@ -97,7 +97,7 @@ def _compared(
     checks.append(
         record("MV610", "skipped", "", absent)
         if manifest is None
-        else files.manifest_file(statement.predicate, manifest)
+        else files.manifest_file(statement.predicate, manifest, signers)
     )
     checks.append(record("MV611", "skipped", "", absent) if model is None else files.model_files(statement, model))
     return checks
