@@ -223,3 +223,19 @@ def test_help_loads_nothing_heavy() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--base-digest" in run.stdout
     assert run.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize("option", ["--key", "--policy", "--cert-root", "--probes"])
+def test_nothing_is_written_over_what_the_check_rests_on(
+    tiny_certificate: c.Certificate, call: Call, tmp_path: Path, option: str
+) -> None:
+    """What an output replaces is removed before the check begins, a key among the rest."""
+    given = tmp_path / "given"
+    given.mkdir()
+    path = given / "choices.jsonl"
+    path.write_text("mine")
+    named = given if option == "--probes" else path
+    for output in (("-o", path), ("--report", f"json={path}"), ("--report", f"text={given}/../given/choices.jsonl")):
+        said = call(tiny_certificate.model, "--manifest", tiny_certificate.manifest, option, named, *output)
+        assert (said.code, "among what you gave" in said.err) == (2, True)
+        assert path.read_text() == "mine"
