@@ -13,8 +13,10 @@ import pytest
 import verify.check
 import verify.nf4.proofs
 from verify.cli import main
+from verify.cli.arguments import require_writable
 from verify.contract.result import Result
 from verify.contract.theorems import STATEMENTS, Theorem
+from verify.errors import UsageError
 
 
 class Said:
@@ -239,3 +241,15 @@ def test_nothing_is_written_over_what_the_check_rests_on(
         said = call(tiny_certificate.model, "--manifest", tiny_certificate.manifest, option, named, *output)
         assert (said.code, "among what you gave" in said.err) == (2, True)
         assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/null", "/dev/fd/1", "/proc/self/fd/1", "/dev/new"])
+def test_a_stream_is_no_output_file(path: str) -> None:
+    """Under a shell's `>` these are files, and would be replaced: the link of the system, not what it leads to."""
+    with pytest.raises(UsageError, match="cannot write"):
+        require_writable(Path(path))
+
+
+def test_shared_memory_is_an_ordinary_place() -> None:
+    if Path("/dev/shm").is_dir():
+        require_writable(Path("/dev/shm/mansu-result.json"))

@@ -65,7 +65,14 @@ def require_outside(path: Path, model: Path, manifest: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Raise UsageError unless a file can be written at `path`."""
+    """Raise UsageError unless a file can be written at `path`.
+
+    Nothing is written to /dev or /proc: a file is put in place whole, and so would replace what stands there, such as
+    the link /dev/stdout, which leads to a file wherever a shell sends the output to one.
+    """
+    folder = path.parent.resolve()
+    if folder == Path("/dev") or folder.is_relative_to("/proc"):
+        raise UsageError(f"cannot write {path}", expected="a file", remedy="leave -o out: the result goes to stdout")
     if (path.exists() and not path.is_file()) or not path.parent.is_dir():  # a device would be replaced by a file
         raise UsageError(
             f"cannot write {path}", expected="a file in an existing folder", remedy="make its folder first"
