@@ -14,7 +14,7 @@ import torch
 from verify.artefact import OpenFile, load_private, read_unverified
 from verify.artefact.bundle import pack
 from verify.check import check
-from verify.checks import evidence, runs
+from verify.checks import evidence, integrity, runs
 from verify.checks.certificate import Certificate, load
 from verify.cli import main
 from verify.contract.manifest import PAYLOAD_TYPE
@@ -175,3 +175,17 @@ def test_a_giant_manifest_is_not_shown(certificate: c.Certificate, capsys: pytes
         main(["--show", "--manifest", str(certificate.manifest)])
     assert exited.value.code == 1
     assert "too large" in capsys.readouterr().err
+
+
+def test_giant_weights_of_a_stranger_are_not_read(
+    certificate: c.Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are refused anyway, and a file of holes could have any size; what is signed by a trusted key is read."""
+    monkeypatch.setattr(integrity, "LARGEST_COMPARED", 10_000)
+    monkeypatch.setattr(evidence, "LARGEST_COMPARED", 10_000)
+    assert run(certificate).verdict == "PASS"
+    monkeypatch.setattr(integrity, "scan", None)
+    stranger = c.make_keys(tmp_path / "stranger").public
+    result = check(certificate.out / "model", certificate.manifest, keys=[stranger], level="static")
+    assert {entry.id for entry in result.checks if entry.status == "fail"} == {"MV103"}
+    assert result.verdict == "FAIL"
