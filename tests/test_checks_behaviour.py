@@ -1,15 +1,15 @@
 """Behaviour's checks on data: answers in, statuses out. Running models is tested in test_check."""
 
-import certificates as c
+from dataclasses import replace
+
 import pytest
 import torch
 
 from verify.behaviour.axes import Answers
-from verify.behaviour.probes import Choice, PairProbe, Probes, Text
+from verify.behaviour.probes import Choice, Probes, Text
 from verify.checks import behaviour
 from verify.checks.behaviour import Measured, judge
 from verify.contract.policy import Policy
-from verify.errors import ArtefactError
 
 FORGET, OTHER, RETAIN = "capitals, held-out wordings", "capitals, held-out facts", "colours"
 N = 100
@@ -178,6 +178,29 @@ def test_one_question_asked_many_times_is_one_probe() -> None:
     assert found["MV304"] == "undecided"
 
 
+@pytest.mark.parametrize(("full", "deployed"), [(2, 2), (2, 80), (90, 1), (0, 0)])
+def test_retention_of_what_the_base_never_knew_decides_nothing(full: int, deployed: int) -> None:
+    """A collapsed model would pass: it cannot lose more than the policy allows."""
+    ignorant = {"base": answers(80, 70, full), "base_nf4": answers(70, 60, deployed, nll=3.2)}
+    collapsed = {"edited": answers(2, 30, full), "edited_nf4": answers(1, 30, deployed, nll=3.21)}
+    found = measured(**ignorant, **collapsed)
+    assert statuses(found)["MV305"] == "undecided"
+    assert statuses(found, Policy(retention_loss=1.0))["MV305"] == "pass"
+    lost = {"edited": answers(2, 30, 0), "edited_nf4": answers(1, 30, 0, nll=3.21)}
+    assert statuses(measured(**ignorant, **lost))["MV305"] == ("undecided" if max(full, deployed) < 3 else "fail")
+
+
+@pytest.mark.parametrize("kind", ["choices", "texts"])
+def test_a_probe_that_is_there_twice_decides_nothing(kind: str) -> None:
+    """A hundred distinct ones and a hundred copies of one that was forgotten: half the accuracy, narrower intervals."""
+    full = probes()
+    assert behaviour.enough_probes(full, POLICY).status == "pass"
+    items = getattr(full, kind)
+    check = behaviour.enough_probes(replace(full, **{kind: items + items[:1] * 100}), POLICY)
+    assert (check.status, check.id) == ("undecided", "MV309")
+    assert "200 probes, 100 of them distinct" in check.found
+
+
 def test_every_kind_of_row_must_exist() -> None:
     full = probes()
     without_retention = tuple(choice for choice in full.choices if choice.axis == "forgetting")
@@ -190,24 +213,3 @@ def test_every_kind_of_row_must_exist() -> None:
         check = behaviour.enough_probes(lacking, POLICY)
         assert check.status == "fail"
         assert "no row of" in check.found
-
-
-def test_pools_must_leave_a_choice() -> None:
-    tokenizer = c.tokenizer()
-    good = c.probes()
-    behaviour.require_choices(tokenizer, good)
-    for pools in ({**good.pools, "colours": ("colour1",)}, {**good.pools, "colours": ("colour1 in", "colour1 of")}):
-        choices = tuple(
-            x.model_copy(update={"answer": pools["colours"][0]}) for x in good.choices if x.pool == "colours"
-        )
-        pairs: tuple[PairProbe, ...] = ()
-        with pytest.raises(ArtefactError) as caught:
-            behaviour.require_choices(tokenizer, Probes(choices, good.texts, pairs, pools))
-        assert caught.value.id == "MV301"
-
-
-def test_a_text_of_one_token_is_refused() -> None:
-    good = c.probes()
-    with pytest.raises(ArtefactError) as caught:
-        behaviour.require_choices(c.tokenizer(), Probes(good.choices, (Text(row="prose", text="the"),), (), good.pools))
-    assert caught.value.id == "MV301"

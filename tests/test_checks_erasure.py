@@ -1,5 +1,7 @@
 """Erasure's checks on data, and the plan of attributions. Running attributions is tested in test_check."""
 
+import math
+
 import pytest
 from certificates import probes
 
@@ -9,6 +11,7 @@ from verify.circuits import Family, Graph
 from verify.contract.policy import Policy
 from verify.contract.result import CadRow, CheckResult, Erasure
 from verify.contract.schema import Estimate
+from verify.errors import UndecidedError
 
 POLICY = Policy()
 LAYERS, LATE = 30, 22
@@ -116,6 +119,24 @@ def test_too_few_pairs_are_undecided() -> None:
     assert erasure.enough_pairs(repeated, POLICY).status == "undecided"
 
 
+def test_a_control_that_excludes_nothing_decides_nothing() -> None:
+    """A retain CAD of 1 is a circuit that is gone: only a policy that asks for nothing (excess 1) lets it pass."""
+
+    def status(policy: Policy) -> str:
+        return erasure.retained(good((7, 0.97), (8, 0.97), (9, 0.86)), policy).status
+
+    assert status(POLICY) == "undecided"
+    assert status(Policy(retain_cad_excess=0.1)) == "fail"
+    assert status(Policy(retain_cad_excess=1.0)) == "pass"
+
+
+def test_a_pair_that_is_there_twice_decides_nothing() -> None:
+    full = probes()
+    again = type(full)(full.choices, full.texts, (*full.pairs, full.pairs[0]), full.pools)
+    check = erasure.enough_pairs(again, POLICY)
+    assert (check.status, check.found) == ("undecided", "81 pairs, 40 and 40 of them distinct")
+
+
 def a_study(edited: frozenset[int]) -> Study:
     every = frozenset(range(LAYERS))
     family = Family(
@@ -166,3 +187,10 @@ def test_depth_layers() -> None:
 
 def test_the_reference_share_is_the_one_of_the_design() -> None:
     assert study.REFERENCE_SHARE == 0.05
+
+
+@pytest.mark.parametrize("residual", [math.inf, math.nan])
+def test_scores_that_explain_no_difference_decide_nothing(residual: float) -> None:
+    erasure.require_signal(0.03)
+    with pytest.raises(UndecidedError):
+        erasure.require_signal(residual)

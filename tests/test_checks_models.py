@@ -1,11 +1,16 @@
 """The control edit: as large as the real one, at random, elsewhere, and just as valid."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import certificates as c
+import pytest
 import torch
 
-from verify.checks.models import edited_layers, random_moves
+from verify.artefact import LedgerEntry
+from verify.behaviour.loading import Language
+from verify.checks.models import edited_layers, random_edit, random_moves
+from verify.errors import UndecidedError
 from verify.nf4 import quantize, survival
 
 
@@ -47,3 +52,22 @@ def test_there_may_be_no_room_for_a_move() -> None:
 def test_edited_layers_are_told_by_whole_names() -> None:
     names = {"model.layers.1.mlp.up_proj.weight": 0, "model.layers.12.mlp.up_proj.weight": 0, "model.norm.weight": 0}
     assert edited_layers(names, "model.layers", 20) == {1, 12}
+
+
+@pytest.mark.parametrize(("share", "possible"), [(0.4, True), (0.6, False)])
+def test_a_control_smaller_than_the_edit_is_none(tiny_base: Path, share: float, possible: bool) -> None:
+    """A mask that fills its tensor leaves no room for a random edit: one of a few values is surpassed by any edit."""
+    name = "model.layers.0.mlp.down_proj.weight"
+    weight = weight_of(tiny_base)
+    masked = torch.arange(int(share * weight.numel()))
+    certificate = SimpleNamespace(
+        ledger=SimpleNamespace(entries={name: LedgerEntry(masked, weight.reshape(-1)[masked])}), base=lambda _: weight
+    )
+    base = Language(c.random_model(), c.tokenizer())
+    if possible:
+        edited = random_edit(certificate, base, margin=c.MARGIN, seed=0)
+        moved = edited.model.get_parameter(name) != weight.float()
+        assert int(moved.sum()) == masked.numel()
+    else:
+        with pytest.raises(UndecidedError, match="no random edit of the same size"):
+            random_edit(certificate, base, margin=c.MARGIN, seed=0)

@@ -186,3 +186,27 @@ def test_bootstrap_of_sixty_by_3500_is_quick() -> None:
     start = time.process_time()
     bootstrap(scores, scores + 0.1, None, seed=0)
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("scale", [1e25, 1e38])
+def test_scores_whose_squares_overflow_decide_nothing(measured: tuple[EdgeScores, EdgeScores], scale: float) -> None:
+    before, after = measured
+    factor = scale / float(before.scores.abs().max())
+    huge = (replace(before, scores=before.scores * factor), replace(after, scores=after.scores * factor))
+    with pytest.raises(UndecidedError, match="too large"):
+        compare(*huge)
+    cells = torch.full((4, 3, 3), scale)
+    with pytest.raises(UndecidedError, match="too large"):
+        bootstrap(cells, cells, None, seed=0)
+
+
+def test_an_interval_of_no_resample_decides_nothing() -> None:
+    """Of two pairs one has no score: a resample of it alone has nothing to diverge from."""
+    cells = torch.tensor([1.0, 0.0])[:, None, None]
+    refused = 0
+    for seed in range(20):
+        try:
+            bootstrap(cells, cells, None, seed=seed, samples=1)
+        except UndecidedError:
+            refused += 1
+    assert 0 < refused < 20

@@ -13,8 +13,10 @@ import pytest
 import verify.check
 import verify.nf4.proofs
 from verify.cli import main
+from verify.cli.arguments import require_writable
 from verify.contract.result import Result
 from verify.contract.theorems import STATEMENTS, Theorem
+from verify.errors import UsageError
 
 
 class Said:
@@ -223,3 +225,31 @@ def test_help_loads_nothing_heavy() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "--base-digest" in run.stdout
     assert run.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize("option", ["--key", "--policy", "--cert-root", "--probes"])
+def test_nothing_is_written_over_what_the_check_rests_on(
+    tiny_certificate: c.Certificate, call: Call, tmp_path: Path, option: str
+) -> None:
+    """What an output replaces is removed before the check begins, a key among the rest."""
+    given = tmp_path / "given"
+    given.mkdir()
+    path = given / "choices.jsonl"
+    path.write_text("mine")
+    named = given if option == "--probes" else path
+    for output in (("-o", path), ("--report", f"json={path}"), ("--report", f"text={given}/../given/choices.jsonl")):
+        said = call(tiny_certificate.model, "--manifest", tiny_certificate.manifest, option, named, *output)
+        assert (said.code, "among what you gave" in said.err) == (2, True)
+        assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("path", ["/dev/stdout", "/dev/null", "/dev/fd/1", "/proc/self/fd/1", "/dev/new"])
+def test_a_stream_is_no_output_file(path: str) -> None:
+    """Under a shell's `>` these are files, and would be replaced: the link of the system, not what it leads to."""
+    with pytest.raises(UsageError, match="cannot write"):
+        require_writable(Path(path))
+
+
+def test_shared_memory_is_an_ordinary_place() -> None:
+    if Path("/dev/shm").is_dir():
+        require_writable(Path("/dev/shm/mansu-result.json"))

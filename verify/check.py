@@ -24,16 +24,14 @@ from verify.checks.integrity import Integrity
 from verify.checks.verdict import headline, limitations, rests_on, verdict
 from verify.contract.manifest import Statement
 from verify.contract.policy import Policy
-from verify.contract.result import Level, ProbesUsed, Provenance, Result, Timing, Trust
-from verify.errors import ExitCode, UsageError
+from verify.contract.result import Level, ProbesUsed, Provenance, Result, Timing, Trust, exit_code
+from verify.errors import UsageError
 
 if TYPE_CHECKING:
     from verify.checks.own_probes import OwnProbes
 
 DEFAULT_POLICY = Policy()
 """mansu's own thresholds."""
-
-_EXIT = {"PASS": ExitCode.PASS, "FAIL": ExitCode.FAIL, "UNDECIDED": ExitCode.UNDECIDED}
 
 
 def _silent(_title: str, _done: int, _total: int) -> None:
@@ -88,7 +86,7 @@ def check(
     return Result(
         verifier=f"mansu-verify {version('mansu')}",
         verdict=answer,
-        exit_code=int(_EXIT[answer]),
+        exit_code=exit_code(answer),
         headline=headline(answer, checks, level, findings.axes),
         rests_on=rests_on(checks, level, trust),
         level=level,

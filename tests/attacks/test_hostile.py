@@ -1,6 +1,7 @@
 """Attacks that need a hand inside the verifier, and the limits of its numbers; the others are in the catalogue."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,9 @@ import torch
 from verify.artefact import OpenFile, load_private, read_unverified
 from verify.artefact.bundle import pack
 from verify.check import check
-from verify.checks import evidence
+from verify.checks import evidence, integrity, runs
+from verify.checks.certificate import Certificate, load
+from verify.cli import main
 from verify.contract.manifest import PAYLOAD_TYPE
 from verify.contract.result import Result
 from verify.nf4.dynamic import deployed_bounds
@@ -148,3 +151,41 @@ def test_no_number_falls_into_a_bin_of_its_own() -> None:
     absmax = np.array([1.0, np.inf, 0.5], np.float32)
     low, high = deployed_bounds(absmax, np.arange(3))
     assert not (np.isfinite(low) & np.isfinite(high)).any()
+
+
+# --- files of any size that appear late -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["model/model.safetensors", "ledger.safetensors"])
+def test_a_giant_put_in_place_after_the_examination_is_not_read(
+    certificate: c.Certificate, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def late(found: evidence.Evidence) -> Certificate:
+        os.truncate(certificate.out / name, 1 << 40)
+        return load(found)
+
+    monkeypatch.setattr(runs, "load", late)
+    result = check(certificate.out / "model", certificate.manifest, keys=[certificate.keys.public])
+    assert {entry.id for entry in result.checks if entry.status == "fail"} == {"MV101"}
+
+
+def test_a_giant_manifest_is_not_shown(certificate: c.Certificate, capsys: pytest.CaptureFixture[str]) -> None:
+    os.truncate(certificate.manifest, 1 << 40)
+    with pytest.raises(SystemExit) as exited:
+        main(["--show", "--manifest", str(certificate.manifest)])
+    assert exited.value.code == 1
+    assert "too large" in capsys.readouterr().err
+
+
+def test_giant_weights_of_a_stranger_are_not_read(
+    certificate: c.Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are refused anyway, and a file of holes could have any size; what is signed by a trusted key is read."""
+    monkeypatch.setattr(integrity, "LARGEST_COMPARED", 10_000)
+    monkeypatch.setattr(evidence, "LARGEST_COMPARED", 10_000)
+    assert run(certificate).verdict == "PASS"
+    monkeypatch.setattr(integrity, "scan", None)
+    stranger = c.make_keys(tmp_path / "stranger").public
+    result = check(certificate.out / "model", certificate.manifest, keys=[stranger], level="static")
+    assert {entry.id for entry in result.checks if entry.status == "fail"} == {"MV103"}
+    assert result.verdict == "FAIL"

@@ -60,6 +60,23 @@ def test_a_pin_that_fits(tiny_certificate: c.Certificate, ask: Ask) -> None:
     assert (answer.code, answer.base) == (0, "pinned by the user")
 
 
+def test_no_pin_of_two_is_lost(tiny_certificate: c.Certificate, ask: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last of two used to win: a wrong digest beside the right one was not looked at."""
+    honest, other = c.digests_of(tiny_certificate.base)["model.safetensors"], "0" * 64
+    named = [f"model.safetensors={honest}", f"model.safetensors={other}"]
+    for first, second in ((other, honest), (honest, other), (named[0], named[1]), (named[1], named[0])):
+        words = ["--base-digest", first, "--base-digest", second]
+        with pytest.raises(SystemExit) as exited:
+            main([str(tiny_certificate.model), "--manifest", str(tiny_certificate.manifest), *words])
+        assert exited.value.code == 2
+        assert "two digests" in capsys.readouterr().err
+    for first, second in ((named[0], other), (other, named[0]), (named[1], honest), (honest, named[1])):
+        answer = ask(tiny_certificate, "--base-digest", first, "--base-digest", second)
+        assert (answer.code, answer.failed) == (1, {"MV107"})
+    same = ask(tiny_certificate, "--base-digest", honest, "--base-digest", honest, "--base-digest", named[0])
+    assert (same.code, same.base) == (0, "pinned by the user")
+
+
 def test_a_pin_of_another_file_alone_does_not_pin_the_weights(tiny_certificate: c.Certificate, ask: Ask) -> None:
     config = c.digests_of(tiny_certificate.base)["config.json"]
     answer = ask(tiny_certificate, "--base-digest", f"config.json={config}")

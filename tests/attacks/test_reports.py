@@ -60,6 +60,17 @@ def test_a_producer_who_reports_on_themselves(signed: a.Signed, refuse: Refuse) 
     assert refuse(signed, key=signed.certificate.keys.public) == {"MV603"}
 
 
+def test_a_producer_who_reports_on_themselves_and_names_another_as_the_producer(
+    signed: a.Signed, refuse: Refuse
+) -> None:
+    """The report's own word for it can be false; the manifest's signature cannot."""
+    made = signed.certificate
+    for path in (signed.result, signed.html, signed.svr):
+        path.unlink()
+    a.forge(signed.report, made.keys, lambda data: data["predicate"].update(producerKey="0" * 64))
+    assert refuse(signed, "--manifest", made.manifest, key=made.keys.public) == {"MV610"}
+
+
 def test_a_hint_that_names_the_verifier_over_a_strangers_signature(
     signed: a.Signed, refuse: Refuse, tmp_path: Path
 ) -> None:

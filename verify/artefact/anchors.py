@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from verify.artefact.certificates import CertificateTrust, load_roots
 from verify.artefact.envelope import MAX_BYTES
 from verify.artefact.keys import load_public
+from verify.artefact.named import read_named
 from verify.artefact.signing import Trusted
 from verify.errors import UsageError
 
@@ -57,7 +58,8 @@ class AnchorFiles:
         certificates = CertificateTrust(load_roots(self.cert_roots), self.cert_identity) if self.cert_identity else None
         signature = None
         if self.base_signature is not None and self.base_key is not None:
-            signature = BaseSignature(_bundle(self.base_signature), load_public(self.base_key))
+            bundle = read_named(self.base_signature, what="signature", limit=MAX_BYTES)
+            signature = BaseSignature(bundle, load_public(self.base_key))
         trusted = Trusted(tuple(load_public(path) for path in self.keys), certificates)
         return Anchors(trusted, dict(self.base_digests), signature)
 
@@ -77,14 +79,3 @@ class AnchorFiles:
             if value is not None:
                 words += [option, str(value)]
         return words
-
-
-def _bundle(path: Path) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}", remedy="check the path") from error
-    if len(data) > MAX_BYTES:
-        raise UsageError(f"{path} is too large for a signature", expected=f"at most {MAX_BYTES} bytes")
-    return data

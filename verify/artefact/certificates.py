@@ -20,7 +20,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import Criticality, ExtensionPolicy, Policy, PolicyBuilder, Store, VerificationError
 
 from verify.artefact.envelope import BAD_SIGNATURE, shown
-from verify.artefact.keys import read_pem
+from verify.artefact.keys import PEM_LIMIT
+from verify.artefact.named import read_named
 from verify.errors import ArtefactError, UsageError
 
 MAX_CHAIN = 5
@@ -164,7 +165,7 @@ def now() -> datetime:
 
 
 def _load(path: Path) -> list[x509.Certificate]:
-    data = read_pem(path)
+    data = read_named(path, what="certificate", limit=PEM_LIMIT)
     try:
         if b"PRIVATE KEY-----" in data:
             raise ValueError("it holds a private key")

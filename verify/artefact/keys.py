@@ -10,11 +10,13 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from verify.artefact.named import read_named
 from verify.errors import UsageError
 
 PRIVATE_NAME = "private.pem"
 PUBLIC_NAME = "public.pem"
-_LIMIT = 64 * 1024
+PEM_LIMIT = 64 * 1024
+"""Bytes of a file of keys or certificates."""
 _REMEDY = "make a pair with the key command, or with: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256"
 
 
@@ -48,7 +50,7 @@ def require_p256(curve: ec.EllipticCurve, *, name: str) -> None:
 
 def load_private(path: Path) -> ec.EllipticCurvePrivateKey:
     """Read an unencrypted P-256 private key in PEM. Raises UsageError for anything else."""
-    data = read_pem(path)
+    data = read_named(path, what="key", limit=PEM_LIMIT, remedy=_REMEDY)
     if b"PRIVATE KEY-----" not in data:
         raise UsageError(f"{path} holds no private key in PEM", found=_heading(data), remedy=_REMEDY)
     try:
@@ -70,7 +72,7 @@ def load_public(path: Path) -> ec.EllipticCurvePublicKey:
     Raises UsageError for anything else, a private key or a second key in the file included: a verifier's
     machine has no business with the first, and silently ignoring the second would hide whom the user trusts.
     """
-    data = read_pem(path)
+    data = read_named(path, what="key", limit=PEM_LIMIT, remedy=_REMEDY)
     if b"PRIVATE KEY-----" in data:
         raise UsageError(
             f"{path} is a private key, where a public key is wanted",
@@ -130,18 +132,6 @@ def _create(path: Path, data: bytes, mode: int) -> None:
 
 def _exists(path: Path) -> UsageError:
     return UsageError(f"{path} exists already and is not overwritten", remedy="choose another folder, or move it away")
-
-
-def read_pem(path: Path) -> bytes:
-    """Read a key file. The user names it, so links and pipes are the user's own affair; its size is bounded."""
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(_LIMIT + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read the key {path}: {error.strerror}", remedy="check the path") from error
-    if len(data) > _LIMIT:
-        raise UsageError(f"{path} is too large for a key", expected=f"at most {_LIMIT} bytes", remedy=_REMEDY)
-    return data
 
 
 def _heading(data: bytes) -> str:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from verify.artefact.envelope import shown
 from verify.artefact.keys import fingerprint, load_public
+from verify.artefact.named import read_named
 from verify.contract.policy import Policy
 from verify.errors import UsageError
 
@@ -21,7 +22,7 @@ _REMEDY = "correct the policy file; docs/policy.md has a complete example"
 
 def read_policy(path: Path) -> Policy:
     """Read a policy file. Raises UsageError ME230 naming the key, what was expected and what was found."""
-    return parse_policy(_read(path), name=str(path))
+    return parse_policy(read_named(path, what="policy", limit=MAX_BYTES, error_id=_ERROR), name=str(path))
 
 
 def parse_policy(data: bytes, *, name: str) -> Policy:
@@ -67,15 +68,6 @@ def trusted(policy: Policy, given: Sequence[Path], *, folder: Path) -> list[ec.E
         remedy = "give the key with --key, or its path in the policy"
         raise _refused("none of the policy's trusted keys is there", ", ".join(listed), "no key", remedy)
     return list(offered.values())
-
-
-def _read(path: Path) -> bytes:
-    """Read the file. The user names it, so links and pipes are the user's own affair; its size is bounded."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise _refused(f"cannot read the policy {path}", "a TOML file", error.strerror or "unreadable") from error
 
 
 def _toml(data: bytes, name: str) -> dict[str, object]:

@@ -15,8 +15,7 @@ from verify.attestation import files
 from verify.attestation.answers import authentic, completed, record, refused, verdict
 from verify.attestation.checks import consistency, signature
 from verify.attestation.names import svr_path
-from verify.attestation.statements import EXIT_CODES
-from verify.contract.result import Verdict
+from verify.contract.result import Verdict, exit_code
 from verify.contract.verification import ReportAnswer, ReportCheck, VerificationStatement
 from verify.errors import ArtefactError, UsageError
 
@@ -98,7 +97,7 @@ def _compared(
     checks.append(
         record("MV610", "skipped", "", absent)
         if manifest is None
-        else files.manifest_file(statement.predicate, manifest)
+        else files.manifest_file(statement.predicate, manifest, signers)
     )
     checks.append(record("MV611", "skipped", "", absent) if model is None else files.model_files(statement, model))
     return checks
@@ -119,7 +118,7 @@ def _answer(
     return ReportAnswer(
         verifier=f"mansu-verify {version('mansu')}",
         verdict=answer,
-        exit_code=EXIT_CODES[answer],
+        exit_code=exit_code(answer),
         headline=_headline(checks, shown_report),
         authentic=genuine,
         signer=signer,

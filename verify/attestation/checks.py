@@ -9,8 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from verify.artefact.attestation import unseal_attestation
 from verify.attestation.answers import decided, record, refused
-from verify.attestation.statements import EXIT_CODES, levels, policy_uri, resource_uri
+from verify.attestation.statements import levels, policy_uri, resource_uri
 from verify.checks.evidence import MODEL
+from verify.contract.result import exit_code
 from verify.contract.verification import REFUSED_LEVELS, ReportCheck, VerificationStatement
 from verify.errors import ArtefactError
 
@@ -48,7 +49,7 @@ def _contradictions(report: VerificationStatement) -> list[str]:
     manifest = said.inputAttestations[0].digest.sha256 if said.inputAttestations else None
     names = [said.result.name, *(file.name for file in said.reports)]
     holds = {
-        "verdict and exitCode": said.exitCode == EXIT_CODES[said.verdict],
+        "verdict and exitCode": said.exitCode == exit_code(said.verdict),
         "verdict and verificationResult": (said.verificationResult == "PASSED") is passed,
         "verdict and verifiedLevels": said.verifiedLevels == (levels(said.level) if passed else REFUSED_LEVELS),
         "verdict and inputs": not passed or (manifest is not None and said.producerKey is not None),

@@ -13,8 +13,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
-from verify.artefact import open_regular, read_regular, shown, strict_json, walk
+from verify.artefact import fingerprint, open_regular, read_regular, shown, strict_json, walk
 from verify.artefact.attestation import unseal_attestation
+from verify.artefact.bundle import signed_by
+from verify.artefact.envelope import MAX_BYTES
 from verify.attestation.answers import decided, record, refused
 from verify.attestation.statements import svr_statement
 from verify.checks.evidence import MODEL, abbreviated
@@ -164,14 +166,22 @@ def svr(report: VerificationStatement, path: Path, keys: Sequence[ec.EllipticCur
     return decided("MV609", expected, found, holds=holds, remedy=_STALE)
 
 
-def manifest_file(said: Verification, path: Path) -> ReportCheck:
-    """MV610: the manifest given is the one that the verifier read, byte for byte."""
+def manifest_file(said: Verification, path: Path, keys: Sequence[ec.EllipticCurvePublicKey]) -> ReportCheck:
+    """MV610: the manifest given is the one that the verifier read, and not signed by `keys`, the signers of the report.
+
+    MV603 compares with the producer's key by the report's own word, which a producer who reports on itself can falsify.
+    """
     digests = [entry.digest.sha256 for entry in said.inputAttestations]
     expected = f"a manifest of digest {digests[0]}" if digests else "a manifest, but the verifier could read none"
     try:
-        found = file_sha256(path.name, path.parent)
+        data = read_regular(path.name, root=path.parent, limit=MAX_BYTES)
     except ArtefactError as error:
         return refused(error, "MV610")
+    own = next((fingerprint(key) for key in keys if signed_by(data, key)), None)
+    if own is not None:
+        found = f"{shown(path.name)} is signed by {own}, as the report is"
+        return decided("MV610", "a manifest of somebody else's", found, holds=False)
+    found = hashlib.sha256(data).hexdigest()
     return decided("MV610", expected, f"{shown(path.name)} has {found}", holds=[found] == digests)
 
 

@@ -23,7 +23,6 @@ from verify.contract.verification import (
 
 MANIFEST = "m.json"
 """The name that the manifest has in a report, whatever its file was called."""
-EXIT_CODES = {"PASS": 0, "FAIL": 1, "UNDECIDED": 3}
 PINNED = "MANSU_BASE_PINNED"
 
 

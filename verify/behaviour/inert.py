@@ -28,6 +28,11 @@ _BUILT_IN = frozenset(
     ["batched_mm", "eager", "flash_attention_2", "flash_attention_3", "flex_attention", "grouped_mm", "sdpa"]
 )
 """Implementations that are part of transformers; another name is a repository's, whose code is fetched and run."""
+_QUANTIZERS = frozenset(["hf_quant_config.json", "quant_config.json", "quantize_config.json"])
+"""Files beside config.json by which some servers quantize, or take the weights for quantized ones."""
+_TOKENIZER_FILES = ("merges_file", "spm_file", "tokenizer_file", "vocab_file")
+"""Keys by which a tokenizer's configuration names files, anywhere on the machine."""
+_OWN_TOKENIZER = frozenset(["tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"])
 _CODE = (".dll", ".dylib", ".py", ".pyc", ".pyd", ".pyw", ".pyz", ".so")
 _OTHER_WEIGHTS = (
     ".bin", ".ckpt", ".gguf", ".ggml", ".h5", ".joblib", ".keras", ".msgpack", ".nemo", ".npy", ".npz", ".onnx",
@@ -51,14 +56,21 @@ def refuse_code(files: Mapping[str, bytes]) -> None:
             raise _refused("it carries a pickle or an archive, which can run code when it is loaded", name)
         if lowered.endswith(_OTHER_WEIGHTS) or data.startswith(b"GGUF"):
             raise _refused("it carries weights in another format, which nobody examined", name)
+        if lowered.endswith(".safetensors"):  # in other letters than the weights examined
+            raise _refused("it carries weights that nobody examined", name)
         if lowered.rsplit("/", 1)[-1] == "adapter_config.json":
             raise _refused("it carries an adapter, which loaders apply on top of the weights", name)
+        if lowered.rsplit("/", 1)[-1] in _QUANTIZERS:
+            raise _refused("it carries a quantizer's configuration, which some servers apply on loading", name)
         if "config" in lowered and lowered.endswith(".json"):
-            _refuse_active(name, data)
+            _refuse_active(name, data, whole=bool(_OWN_TOKENIZER & files.keys()))
 
 
-def _refuse_active(name: str, data: bytes) -> None:
-    """Refuse a configuration that names what is loaded or run, or has more than one reading."""
+def _refuse_active(name: str, data: bytes, *, whole: bool) -> None:
+    """Refuse a configuration that names what is loaded or run, or has more than one reading.
+
+    `whole` tells that the folder has a tokenizer: only without one do loaders take the files that it names.
+    """
     if len(data) > LARGEST_CONFIG:
         raise _refused("a configuration is too large", name)
     try:
@@ -68,6 +80,8 @@ def _refuse_active(name: str, data: bytes) -> None:
     for key, part in _items(value):
         if key in _ACTIVE:
             raise _refused(f"its configuration {_ACTIVE[key]} ({key})", name)
+        if key in _TOKENIZER_FILES and not whole and isinstance(part, str) and {"/", "\\"} & set(part):
+            raise _refused(f"its configuration names a tokenizer outside the folder ({key})", name)
         if key.removeprefix("_").removesuffix("_internal") in _IMPLEMENTATIONS:
             named = part.values() if isinstance(part, dict) else [part]
             if not all(choice is None or (isinstance(choice, str) and choice in _BUILT_IN) for choice in named):

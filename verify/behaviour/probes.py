@@ -70,7 +70,8 @@ def dump(probes: Probes) -> dict[str, bytes]:
 def parse(files: Mapping[str, bytes]) -> Probes:
     """Parse the files of a probe set.
 
-    Raises `ArtefactError` MV301 for a missing file, a malformed line, or an answer that is not in its pool.
+    Raises `ArtefactError` MV301 for a missing file, a malformed line, an answer that is not in its pool, or one name
+    for a row of retention questions and one of prose.
     """
     missing = {CHOICES, POOLS, TEXT, PAIRS} - files.keys()
     if missing:
@@ -87,6 +88,15 @@ def parse(files: Mapping[str, bytes]) -> Probes:
         pairs=_parse_lines(PairProbe, PAIRS, files[PAIRS]),
         pools=_parse_pools(files[POOLS]),
     )
+    both = {x.row for x in probes.choices if x.axis == "retention"} & {text.row for text in probes.texts}
+    if both:  # a claim names axis and row: it could be about either
+        raise ArtefactError(
+            "MV301",
+            f"probes/{TEXT}: a row of prose has the name of a row of questions",
+            expected="names that differ",
+            found=ascii(min(both)),
+            remedy="the probes are not usable as evidence: ask the producer for correct ones",
+        )
     named = [(CHOICES, probe.answer, probe.pool) for probe in probes.choices]
     named += [(PAIRS, probe.answer, probe.pool) for probe in probes.pairs]
     for file, answer, pool in named:

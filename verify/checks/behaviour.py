@@ -3,7 +3,7 @@
 `measure` runs the models; everything else is a function of their answers. A row with too few probes decides nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -11,21 +11,22 @@ from torch import Tensor
 
 from verify.behaviour.axes import Answers
 from verify.behaviour.axes import measure as answers_of
-from verify.behaviour.probes import AnswerTokens, Probes
+from verify.behaviour.probes import Probes
 from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
 from verify.checks.catalog import failed, passed, undecided
 from verify.checks.decision import at_least, at_most, words
 from verify.checks.models import Models
+from verify.checks.usable import require_choices, require_fit, require_numbers
 from verify.contract.policy import Policy, Rule
 from verify.contract.result import AxisRow, CheckResult, Status
 from verify.contract.schema import Estimate
-from verify.errors import ArtefactError
 
 DECIDING = "held-out wordings"
 """Forgetting rows whose name ends so are decided upon; the others are reported beside them."""
 
 REPORTED = "reported, not decided"
 
+_AXES = ("forgetting", "retention")
 _BY_ROW = "against the base, row by row"
 _MORE = "more held-out probes are needed: ask the producer, or give your own with --probes"
 _KNOWN = "reject the certificate: the model still answers what it should have forgotten"
@@ -51,37 +52,20 @@ def items(probes: Probes) -> int:
 
 
 def measure(models: Models, probes: Probes, *, progress: Progress) -> Measured:
-    """Ask all four models; raises ArtefactError MV301 for probes that this tokenizer cannot use."""
+    """Ask all four models.
+
+    Raises ArtefactError MV301 for probes that this model cannot be asked, MV304 to MV306 for answers that are no
+    numbers.
+    """
+    require_fit(models.base, probes)
     require_choices(models.base.tokenizer, probes)
-    return Measured(
-        probes,
-        *(
-            answers_of(language, probes, progress=progress)
-            for language in (models.base, models.base_nf4, models.edited, models.edited_nf4)
-        ),
-    )
-
-
-def require_choices(tokenizer: object, probes: Probes) -> None:
-    """Raise ArtefactError MV301 for a pool that leaves no choice, or a text of less than two tokens."""
-    first = AnswerTokens(tokenizer)
-    for pool in sorted({choice.pool for choice in probes.choices} | {pair.pool for pair in probes.pairs}):
-        if len(first.pool(probes.pools[pool])) < 2:
-            found = f"one first token in pool {pool!a}"
-            raise ArtefactError(
-                "MV301", "probes/pools.json: a pool leaves no choice", expected="two answers or more", found=found
-            )
-    encode: Callable[[str], Mapping[str, list[int]]] = tokenizer  # type: ignore[assignment]
-    for text in probes.texts:
-        if len(encode(text.text)["input_ids"]) < 2:
-            raise ArtefactError(
-                "MV301", "probes/text.jsonl: a text is too short", expected="two tokens or more", found=ascii(text.text)
-            )
-    for choice in probes.choices:
-        if not encode(choice.prompt)["input_ids"]:
-            raise ArtefactError(
-                "MV301", "probes/choices.jsonl: a prompt tokenizes to nothing", found=ascii(choice.prompt)
-            )
+    found = [
+        answers_of(language, probes, progress=progress)
+        for language in (models.base, models.base_nf4, models.edited, models.edited_nf4)
+    ]
+    for answers in found:
+        require_numbers(answers, probes)
+    return Measured(probes, *found)
 
 
 def judge(measured: Measured, policy: Policy) -> tuple[tuple[CheckResult, ...], tuple[AxisRow, ...]]:
@@ -132,7 +116,18 @@ def retention_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
     )
     holds = at_least(-policy.retention_loss, policy.retention_rule, *differences)
     status = _status(distinct(measured.probes, "retention", row), policy, holds=holds)
+    if status == "pass" and _cannot_be_lost(columns, policy):
+        status = "undecided"
     return _accuracy_row("retention", row, columns, _loss_rule(policy), status)
+
+
+def _cannot_be_lost(columns: "_Columns", policy: Policy) -> bool:
+    """Tell whether the base answers so little that a model without any answer would satisfy the bound, if there is one.
+
+    Such a row would pass a model that has collapsed.
+    """
+    known = min(proportion(columns.base).value, proportion(columns.base_nf4).value)
+    return known <= policy.retention_loss < 1
 
 
 def gap_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
@@ -183,8 +178,8 @@ def positive_control(rows: Iterable[AxisRow], policy: Policy) -> CheckResult:
 
 
 def enough_probes(probes: Probes, policy: Policy) -> CheckResult:
-    """MV309: every kind of row exists, and every row has enough distinct probes to decide anything."""
-    expected = f"at least {policy.minimum_probes} distinct probes in every row, and rows of every kind"
+    """MV309: every kind of row exists, and every row has enough probes to decide anything, none of them twice."""
+    expected = f"at least {policy.minimum_probes} probes in every row, all distinct, and rows of every kind"
     deciding = [row for row in rows_of(probes, "forgetting") if row.endswith(DECIDING)]
     kinds = (
         (f"forgetting, {DECIDING}", deciding),
@@ -194,9 +189,13 @@ def enough_probes(probes: Probes, policy: Policy) -> CheckResult:
     missing = [kind for kind, rows in kinds if not rows]
     if missing:
         return failed("MV309", expected, f"no row of {', '.join(missing)}", _MORE)
-    axes = ("forgetting", "retention")
-    counts = {(axis, row): distinct(probes, axis, row) for axis in axes for row in rows_of(probes, axis)}
-    counts |= {("prose", row): len({t.text for t in probes.texts if t.row == row}) for row in prose_rows(probes)}
+    asked = {(axis, row): _asked(probes, axis, row) for axis in _AXES for row in rows_of(probes, axis)}
+    asked |= {("prose", row): [t.text for t in probes.texts if t.row == row] for row in prose_rows(probes)}
+    counts = {name: len(set(texts)) for name, texts in asked.items()}
+    twice = next((name for name, texts in asked.items() if len(texts) > counts[name]), None)
+    if twice is not None:  # it weighs more than the others, and narrows an interval without being evidence
+        found = f"{len(asked[twice])} probes, {counts[twice]} of them distinct, in {twice[1]!a}"
+        return undecided("MV309", expected, found, "ask for probes without repetition, or give your own with --probes")
     least = min(counts, key=lambda name: counts[name])
     found = f"at least {counts[least]}, in {least[1]!a}"
     if counts[least] < policy.minimum_probes:
@@ -206,7 +205,11 @@ def enough_probes(probes: Probes, policy: Policy) -> CheckResult:
 
 def distinct(probes: Probes, axis: str, row: str) -> int:
     """Count the distinct prompts of a row: one question asked twice is one probe."""
-    return len({choice.prompt for choice in probes.choices if (choice.axis, choice.row) == (axis, row)})
+    return len(set(_asked(probes, axis, row)))
+
+
+def _asked(probes: Probes, axis: str, row: str) -> list[str]:
+    return [choice.prompt for choice in probes.choices if (choice.axis, choice.row) == (axis, row)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +277,8 @@ def _overall(check_id: str, rows: Iterable[AxisRow], expected: str, rule: Rule, 
     if any(row.status == "fail" for row in judged):
         return failed(check_id, expected, found, remedy)
     if not judged or any(row.status == "undecided" for row in judged):
-        return undecided(check_id, expected, f"too few probes: {found}", _MORE)
+        reason = "too few probes, or a base that answers none" if check_id == "MV305" else "too few probes"
+        return undecided(check_id, expected, f"{reason}: {found}", _MORE)
     return passed(check_id, expected, found)
 
 

@@ -53,10 +53,11 @@ def load(evidence: Evidence) -> Certificate:
     """
     place = evidence.place
     files = {}
-    for name in evidence.weights.files:
-        data = read_regular(name, root=place.model)
+    for name, layout in evidence.weights.files.items():
+        data = read_regular(name, root=place.model, limit=layout.size)  # one put in its place could have any size
         files[name] = parse(_same(name, data, evidence.scan.sha256[name]), name=name)
-    ledger = _same(LEDGER, read_regular(LEDGER, root=place.folder), evidence.ledger_sha256)
+    end = max(max(columns.indices.stop, columns.base.stop) for columns in evidence.ledger.values())
+    ledger = _same(LEDGER, read_regular(LEDGER, root=place.folder, limit=end), evidence.ledger_sha256)
     return Certificate(
         weights=ModelFiles(files, evidence.weights.index),
         ledger=parse_ledger(ledger),

@@ -3,6 +3,7 @@
 `measure` plans which attributions are needed, runs each once, and compares them; `judge` is a function of the result.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -16,6 +17,7 @@ from verify.circuits import bootstrap, cad, compare, split_half_floor
 from verify.contract.policy import Policy, Rule
 from verify.contract.result import CadRow, CheckResult, DepthPoint, Erasure
 from verify.contract.schema import Estimate
+from verify.errors import UndecidedError
 
 EDITED, BASE_NF4, RANDOM = "edited", "base under NF4", "random edit of the same size"
 
@@ -35,10 +37,13 @@ def pair_counts(probes: Probes) -> tuple[int, int]:
 def enough_pairs(probes: Probes, policy: Policy) -> CheckResult:
     """MV405: enough forget pairs to tell, and at least two retain pairs for their control."""
     forget, retain = pair_counts(probes)
-    expected = f"at least {policy.minimum_pairs} distinct forget pairs and 2 retain pairs"
+    expected = f"at least {policy.minimum_pairs} forget pairs and 2 retain pairs, all distinct"
     found = f"{forget} and {retain}"
     if forget < policy.minimum_pairs or retain < 2:
         return undecided("MV405", expected, found, "ask the producer for a certificate with more contrast pairs")
+    if len(probes.pairs) > forget + retain:  # a pair resampled with itself narrows every interval of CAD
+        found = f"{len(probes.pairs)} pairs, {forget} and {retain} of them distinct"
+        return undecided("MV405", expected, found, "ask for pairs without repetition, or give your own with --probes")
     return passed("MV405", expected, found)
 
 
@@ -54,6 +59,7 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
     jobs = jobs_of(layers, late)
     scored = run(study, jobs, progress)
     base, retained = scored[Job("base", layers, "forget")], scored[Job("base", layers, "retain")]
+    require_signal(base.edges.residual)
     rows = tuple(
         _row(label, role, job, _reference(job, base, retained), scored[study.needed(job)], layers)
         for label, role, job in _row_jobs(layers, late)
@@ -72,6 +78,12 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
         rows=rows,
         depth=tuple(_depth(study, scored, base, layer, late) for layer in depth_layers(layers, late)),
     )
+
+
+def require_signal(residual: float) -> None:
+    """Raise UndecidedError where the completeness residual is no number: no prompt's metric moved, yet scores did."""
+    if not math.isfinite(residual):
+        raise UndecidedError("clean and corrupt prompts give one metric, so that edge scores explain nothing")
 
 
 def judge(erasure: Erasure, policy: Policy) -> tuple[CheckResult, ...]:
@@ -114,6 +126,9 @@ def retained(erasure: Erasure, policy: Policy) -> CheckResult:
     rows = [row for row in erasure.rows if row.role == "retain"]
     found = ", ".join(f"{_measured(row.cad, rule)} ({_precision(row)})" for row in rows)
     expected = f"retain CAD at most its control + {policy.retain_cad_excess:.3f} = {bound:.3f}{words(rule)}"
+    if bound >= 1 > policy.retain_cad_excess:  # CAD is never above 1: a control as noisy as that excludes nothing
+        found = f"the control itself reaches {_measured(control, rule)}: no edit could exceed it"
+        return undecided("MV404", expected, found, "ask for retain pairs on which the base under NF4 is stable")
     holds = at_most(bound, rule, *(row.cad for row in rows))
     return decided("MV404", expected, f"{found}; control {_measured(control, rule)}", _RETAIN, holds=holds)
 

@@ -25,7 +25,7 @@ from verify.artefact.tensors import MAX_HEADER
 from verify.behaviour.inert import refuse_code
 from verify.checks.architecture import Architecture, architecture, require_fit
 from verify.checks.catalog import decided, passed, refused
-from verify.checks.evidence import LEDGER, MODEL, PROBES, Evidence, Files, Place, abbreviated, read
+from verify.checks.evidence import LARGEST_COMPARED, LEDGER, MODEL, PROBES, Evidence, Files, Place, abbreviated, read
 from verify.checks.examiners import Scan
 from verify.checks.lineage import MISDECLARED, base_files, base_rebuilt, declared_mask
 from verify.checks.permanence import plan
@@ -155,6 +155,7 @@ def _parse(
         found.checks.append(passed("MV111", "one set of weight files", ", ".join(weights.files)))
         ledger_file = files.open(LEDGER, stack)
         require_ledger_size(ledger_file, sum(view.count for view in weights.tensors().values()))
+        require_worth(ledger_file.size + sum(layout.size for layout in weights.files.values()), found.trust)
         ledger = LedgerStream(ledger_file)
         found.checks.append(passed("MV110", "one exact reading each", f"{len(weights.files) + 1} files"))
         stored = stored_dtype(weights)
@@ -257,6 +258,13 @@ def require_ledger_size(ledger: OpenFile, parameters: int) -> None:
         message = "the ledger is larger than one of every parameter"
         expected = f"at most {largest:,} bytes"
         raise ArtefactError("MV121", message, expected=expected, found=f"{ledger.size:,} bytes")
+
+
+def require_worth(size: int, trust: Trust) -> None:
+    """Raise ArtefactError MV103 for so many bytes that a stranger signed: to read files of holes could take days."""
+    if trust.signature == "invalid" and size > LARGEST_COMPARED:
+        expected = f"a trusted signature, or at most {LARGEST_COMPARED:,} bytes to compare"
+        raise ArtefactError("MV103", "refused anyway, and too large to be read", expected=expected, found=f"{size:,}")
 
 
 def require_one_read_out(structure: Architecture, scanned: Scan) -> None:

@@ -31,7 +31,7 @@ def base_rebuilt(
     named = _named(pinned, rebuilt)
     wrong: list[tuple[str, str, str | None, str | None]]
     wrong = [("the manifest", name, claimed.get(name), digest) for name, digest in rebuilt.items()]
-    wrong += [("the user", name, digest, actual.get(name)) for name, digest in named.items()]
+    wrong += [("the user", name, digest, actual.get(name)) for name, digest in named]
     wrong = [entry for entry in wrong if entry[2] != entry[3]]
     sources = ["of the manifest"] + ["of the user"] * bool(named) + ["of the vendor's signature"] * bool(vendors)
     expected = "the digests " + " and ".join(sources)
@@ -46,14 +46,17 @@ def base_rebuilt(
     found = "; ".join(f"{shown(name)} {digest}" for name, digest in rebuilt.items())
     if vendors is not None:
         return passed("MV107", expected, f"{found}; signed by {vendors.key_fingerprint}"), "signed by the vendor"
-    by_user = rebuilt.keys() <= named.keys()
+    by_user = rebuilt.keys() <= {name for name, _ in named}
     return passed("MV107", expected, found), "pinned by the user" if by_user else "claimed by the producer"
 
 
-def _named(pinned: Mapping[str, str], rebuilt: Iterable[str]) -> dict[str, str]:
-    """Give the nameless digest the name of the only weight file; among several it stays nameless and is refused."""
+def _named(pinned: Mapping[str, str], rebuilt: Iterable[str]) -> list[tuple[str, str]]:
+    """Give the nameless digest the name of the only weight file; among several it stays nameless and is refused.
+
+    Pairs, for that file may be pinned by its name too: then both must be met.
+    """
     names = list(rebuilt)
-    return {(names[0] if not name and len(names) == 1 else name): digest for name, digest in pinned.items()}
+    return [(names[0] if not name and len(names) == 1 else name, digest) for name, digest in pinned.items()]
 
 
 def base_files(base: Base, weights: Iterable[str], others: Mapping[str, str]) -> CheckResult:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from verify.artefact import shown
 from verify.behaviour.loading import Language, build, nf4_copy, variant
 from verify.checks.certificate import Certificate
+from verify.errors import UndecidedError
 from verify.nf4 import LEVELS, quantize
 from verify.nf4.survival import floor_targets
 
@@ -41,13 +43,17 @@ def open_models(certificate: Certificate, *, progress: Callable[[int], None]) ->
 def random_edit(certificate: Certificate, base: Language, *, margin: float, seed: int) -> Language:
     """Return the base with an edit of the same size at random: the control for what any such edit does to a circuit.
 
-    In every edited tensor as many values, drawn at random outside the mask, move to a random valid level.
+    In every edited tensor as many values, drawn at random outside the mask, move to a random valid level. Raises
+    UndecidedError where too few are left outside the mask: a smaller edit is a control that is easily surpassed.
     """
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, Tensor] = {}
     for name, entry in certificate.ledger.entries.items():
         weight = certificate.base(name)
         indices, values = random_moves(weight, entry.indices, margin=margin, generator=generator)
+        if indices.numel() < entry.indices.numel():
+            found = f"{indices.numel():,} for {entry.indices.numel():,} in {shown(name)}"
+            raise UndecidedError("no random edit of the same size can be made outside the mask", found=found)
         moved = weight.float()
         moved.view(-1)[indices] = values.float()
         weights[name] = moved

@@ -72,14 +72,14 @@ def cad(reference: Tensor, other: Tensor, circuit: Circuit | None = None) -> flo
     """
     before, after = _cells(reference, circuit), _cells(other, circuit)
     _check(before, after)
-    return float(_cad(before, after))
+    return _finite(_cad(before, after))
 
 
 def compare(reference: EdgeScores, other: EdgeScores, circuit: Circuit | None = None) -> Divergence:
     """Compare two models' scores on the same pairs with the same integration points.
 
-    Raises `UsageError` when the two are not paired so, `UndecidedError` when a score is not finite or the reference
-    has no mass on the circuit.
+    Raises `UsageError` when the two are not paired so, `UndecidedError` when a score, a sum or a ratio is not finite or
+    the reference has no mass on the circuit.
     """
     if (reference.graph, reference.rule, reference.points) != (other.graph, other.rule, other.points):
         raise UsageError("scores can be compared only on one graph and with the same integration points")
@@ -91,10 +91,10 @@ def compare(reference: EdgeScores, other: EdgeScores, circuit: Circuit | None = 
     mass, square = before.abs().sum(), before.square().sum()
     _check_mass(float(square))
     return Divergence(
-        cad=float(_cad(before, after)),
-        rho=float((before * after).sum() / square),
-        mass=float(after.abs().sum() / mass),
-        relative_l1=float((after - before).abs().sum() / mass),
+        cad=_finite(_cad(before, after)),
+        rho=_finite((before * after).sum() / square),
+        mass=_finite(after.abs().sum() / mass),
+        relative_l1=_finite((after - before).abs().sum() / mass),
         one_minus_cosine=1 - _cosine(before, after),
         jensen_shannon=_jensen_shannon(before.abs(), after.abs()),
         top_jaccard=_top_jaccard(before.abs(), after.abs()),
@@ -128,8 +128,8 @@ def bootstrap(
         rhos.append((one * two).sum(-1) / one.square().sum(-1))
     rho = (estimate_before * estimate_after).sum() / estimate_before.square().sum()
     return Bootstrap(
-        cad=_interval(float(_cad(estimate_before, estimate_after)), torch.cat(cads), level),
-        rho=_interval(float(rho), torch.cat(rhos), level),
+        cad=_interval(_finite(_cad(estimate_before, estimate_after)), torch.cat(cads), level),
+        rho=_interval(_finite(rho), torch.cat(rhos), level),
         pairs=count,
         samples=samples,
     )
@@ -148,7 +148,7 @@ def split_half_floor(per_example: Tensor, circuit: Circuit | None, seed: int, *,
     for _ in range(splits):
         order = torch.randperm(len(cells), generator=generator)
         floors.append(_cad(cells[order[:half]].mean(0), cells[order[half : 2 * half]].mean(0)))
-    return float(torch.stack(floors).mean())
+    return _finite(torch.stack(floors).mean())
 
 
 def _cells(scores: Tensor, circuit: Circuit | None) -> Tensor:
@@ -180,6 +180,14 @@ def _check_mass(square: float) -> None:
         raise UndecidedError("the reference has no score on the circuit, so nothing can have diverged from it")
 
 
+def _finite(value: Tensor) -> float:
+    """Return a number; scores that are finite can still have sums or ratios that are not."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise UndecidedError("edge scores are too large or too small to be compared", found=str(number))
+    return number
+
+
 def _check_examples(cells: Tensor) -> int:
     if cells.dim() != 2 or len(cells) < 2:
         raise UsageError(
@@ -201,7 +209,10 @@ def _cad(before: Tensor, after: Tensor) -> Tensor:
 
 def _interval(estimate: float, draws: Tensor, level: float) -> Interval:
     tails = torch.tensor([(1 - level) / 2, (1 + level) / 2])
-    low, high = torch.quantile(draws[draws.isfinite()], tails).tolist()
+    finite = draws[draws.isfinite()]
+    if not finite.numel():
+        raise UndecidedError("no resample of the pairs gives a divergence, so it has no interval")
+    low, high = torch.quantile(finite, tails).tolist()
     return Interval(estimate, low, high, level)
 
 

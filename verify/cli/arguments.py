@@ -30,6 +30,17 @@ def pinned(text: str) -> tuple[str, str]:
     return name, digest
 
 
+def pins(texts: Sequence[str]) -> dict[str, str]:
+    """Return every pin by name; UsageError where two of them name one file: neither may silently lose."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, digest = pinned(text)
+        if found.setdefault(name, digest) != digest:
+            both = f"{found[name]} and {digest}"
+            raise UsageError("--base-digest: one file is pinned to two digests", expected="one digest", found=both)
+    return found
+
+
 def report_target(text: str, model: Path, manifest: Path) -> tuple[str, Path]:
     """Return form and path of `FORM=PATH`; UsageError for another form, or a path among the signed files."""
     form, _, path = text.partition("=")
@@ -54,7 +65,14 @@ def require_outside(path: Path, model: Path, manifest: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Raise UsageError unless a file can be written at `path`."""
+    """Raise UsageError unless a file can be written at `path`.
+
+    Nothing is written to /dev or /proc: a file is put in place whole, and so would replace what stands there, such as
+    the link /dev/stdout, which leads to a file wherever a shell sends the output to one.
+    """
+    folder = path.parent.resolve()
+    if folder == Path("/dev") or folder.is_relative_to("/proc"):
+        raise UsageError(f"cannot write {path}", expected="a file", remedy="leave -o out: the result goes to stdout")
     if (path.exists() and not path.is_file()) or not path.parent.is_dir():  # a device would be replaced by a file
         raise UsageError(
             f"cannot write {path}", expected="a file in an existing folder", remedy="make its folder first"

@@ -1,6 +1,6 @@
 """A certificate checked: the order is read whole before anything is removed, checked or written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -54,6 +54,8 @@ def check_certificate(order: Order, delivery: Delivery) -> int:
         require_outside(delivery.output, order.model, order.manifest)
         targets.append((delivery.form, delivery.output))
 
+    _require_apart([path for _, path in targets], order)
+
     from verify.artefact.anchors import AnchorFiles  # noqa: PLC0415  (not needed for help)
     from verify.artefact.policy_file import read_policy  # noqa: PLC0415  (pydantic and cryptography are slow for help)
     from verify.check import DEFAULT_POLICY, check  # noqa: PLC0415  (numpy too)
@@ -89,3 +91,13 @@ def check_certificate(order: Order, delivery: Delivery) -> int:
     if delivery.output is None:
         deliver(render(result, delivery.form, detail=delivery.detail, colour=in_colour(None)), None)
     return result.exit_code
+
+
+def _require_apart(outputs: Sequence[Path], order: Order) -> None:
+    """Refuse to write over what the check is to rest on: outputs are removed before anything is read."""
+    named = (*order.keys, *order.cert_roots, order.base_signature, order.base_key, order.policy)
+    inputs = {path.resolve() for path in named if path is not None}
+    for path in outputs:
+        place = path.resolve()
+        if place in inputs or (order.probes is not None and place.parent == order.probes.resolve()):
+            raise UsageError(f"{path} is among what you gave for the check", remedy="write it elsewhere")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, cast
 import typer
 
 from verify.cli import failure
-from verify.cli.arguments import completed_ids, completed_reports, keys, pinned
+from verify.cli.arguments import completed_ids, completed_reports, keys, pins
 from verify.cli.checking import Delivery, Order, check_certificate
 from verify.cli.reported import check_report as check_signed_report
 from verify.cli.reported import require_nothing_else
@@ -215,7 +215,7 @@ def verify(
         keys=() if cert_root and not key else tuple(keys(key or [])),  # MANSU_KEY only where nobody else is named
         cert_roots=tuple(cert_root or ()),
         cert_identity=cert_identity,
-        base_digests=dict(pinned(text) for text in base_digest or []),
+        base_digests=pins(base_digest or []),
         base_signature=base_signature,
         base_key=base_key,
         policy=policy,

@@ -4,11 +4,25 @@ from typing import Literal
 
 from verify.contract.policy import AssuranceLevel, Policy
 from verify.contract.schema import Estimate, FileDigest, Schema, Sha256
+from verify.errors import ExitCode
 
 RESULT_SCHEMA = "urn:mansu:result/v1"
 
 Status = Literal["pass", "fail", "undecided", "skipped"]
 Verdict = Literal["PASS", "FAIL", "UNDECIDED"]
+
+_EXIT_CODES: dict[Verdict, ExitCode] = {
+    "PASS": ExitCode.PASS,
+    "FAIL": ExitCode.FAIL,
+    "UNDECIDED": ExitCode.UNDECIDED,
+}
+
+
+def exit_code(verdict: Verdict) -> int:
+    """Return the exit code that goes with a verdict, and with no other."""
+    return int(_EXIT_CODES[verdict])
+
+
 Level = AssuranceLevel
 """How far the checks went: "own-probes" is the full level on probes of the verifier's user."""
 

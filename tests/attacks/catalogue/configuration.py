@@ -118,6 +118,9 @@ for _name, _data in (
     ("flax_model.msgpack", b"\x81"),
     ("vocabulary.txt", b"GGUF\x03\x00\x00\x00"),
     ("adapter_config.json", b'{"peft_type": "LORA"}'),
+    ("hf_quant_config.json", b'{"quantization": {"quant_algo": "FP8"}}'),
+    ("quantize_config.json", b'{"bits": 4}'),
+    ("consolidated.SafeTensors", b"{}"),
 ):
     attack("MV106", name=f"{_name.replace('/', ' ')} beside the weights")(partial(beside, name=_name, data=_data))
 
@@ -141,6 +144,14 @@ def a_configuration_for_another_version_of_the_loader(scene: Scene) -> None:
 def a_tokenizer_for_another_version_of_the_loader(scene: Scene) -> None:
     scene.write("model/tokenizer.4.0.0.json", scene.read("model/tokenizer.json"))
     configured(scene, {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]}, TOKENIZER)
+
+
+@attack("MV106", process=False)
+def a_tokenizer_from_elsewhere_on_the_machine(scene: Scene) -> None:
+    """Without one in the folder transformers reads the file that the configuration names: nobody signed that."""
+    outside = scene.folder / "vocabulary.json"
+    scene.path("model/tokenizer.json").rename(outside)
+    configured(scene, {"tokenizer_class": "GPT2Tokenizer", "vocab_file": str(outside)}, TOKENIZER)
 
 
 # --- another model to another loader ---

@@ -6,8 +6,8 @@ GROUP = "erasure"
 class MV405:
     """There are enough contrast pairs.
 
-    There are at least the policy's `minimum_pairs` distinct pairs of forget prompts and two of retain prompts, and the
-    circuit can be attributed on this architecture.
+    There are at least the policy's `minimum_pairs` pairs of forget prompts and two of retain prompts, none is there
+    twice, and the circuit can be attributed on this architecture.
 
     Why: CAD on a few prompts is mostly noise; two halves of the same prompts then differ as much as two models.
 
@@ -55,7 +55,7 @@ class MV404:
     """The retain circuit is still there.
 
     CAD on the retain pairs is at most its control, the base under NF4 on the same pairs, plus the policy's
-    `retain_cad_excess`.
+    `retain_cad_excess`. Where that is 1 or more nothing could exceed it, and the check is undecided.
 
     Why: an edit that destroys every circuit also destroys the one it was aimed at.
 

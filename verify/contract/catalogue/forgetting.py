@@ -6,8 +6,9 @@ GROUP = "forgetting"
 class MV301:
     """The probes are well formed.
 
-    The files under `probes/` are there, in the probe format, and usable with this model's tokenizer: answers and
-    prompts tokenize to something, pools leave a choice, contrast pairs match in length.
+    The files under `probes/` are there, in the probe format, and usable with this model and its tokenizer: answers and
+    prompts tokenize to something that the model knows, none is longer than its context or 4096 tokens, pools leave a
+    choice, contrast pairs match in length.
 
     Why: a question that cannot be asked, or has one possible answer, measures nothing.
 
@@ -43,7 +44,8 @@ class MV309:
     """There are enough probes of every kind.
 
     There are forgetting rows of held-out wordings, retention rows and prose, and every row has at least the policy's
-    `minimum_probes` distinct probes. A missing kind fails; too few leave it undecided.
+    `minimum_probes` probes, all distinct. A missing kind fails; too few, or one that is asked twice in a row, leave it
+    undecided.
 
     Why: intervals on few questions are so wide that they prove nothing, and one question repeated is one question.
 

@@ -40,7 +40,8 @@ class MV604:
 class MV603:
     """The report is signed by a verifier the user trusts.
 
-    One signature, by one of the keys given with `--key`, which is not the key that signed the manifest.
+    One signature, by one of the keys given with `--key`, which is not the key that the report names as the producer's.
+    Only with `--manifest` is that compared with the manifest itself (MV610).
 
     Why: the verdict is only as good as whoever gave it, and producers do not certify themselves.
 
@@ -107,9 +108,9 @@ class MV609:
 class MV610:
     """The manifest is the one verified.
 
-    The manifest given has the digest that the report names.
+    The manifest given has the digest that the report names, and the key that signed the report did not sign it.
 
-    Why: a report on another certificate says nothing of this one.
+    Why: a report on another certificate says nothing of this one, and a producer's report on itself nothing at all.
 
     Fix: give the manifest that was verified, or verify this one.
     """

@@ -7,7 +7,8 @@ class MV305:
     """What should stay is still answered.
 
     On every row of held-out retain facts, the edited model loses at most the policy's `retention_loss` of accuracy
-    against the base in the same precision.
+    against the base in the same precision. A row that the base answers so rarely that it could not lose more decides
+    nothing.
 
     Why: a collapsed model forgets everything. Forgetting counts only beside what was kept.
 
