@@ -178,21 +178,39 @@ def _set_error(identity: str, message: str, path: str, found: str) -> UsageError
 
 
 def _facts(lines: Sequence[Line]) -> tuple[list[Fact], list[str]]:
-    """Return the facts, wordings counted and multiple choice spelled out, and the prose."""
+    """Return the facts, wordings counted and multiple choice spelled out, and the prose.
+
+    What is there twice counts once: a probe that repeats another is no evidence. Raises `UsageError` ME202 for a
+    prompt with two answers.
+    """
     seen: Counter[tuple[str, str]] = Counter()
-    facts, prose = [], []
+    answers: dict[tuple[str, str], str] = {}
+    facts, prose = [], dict[str, None]()
     for line in lines:
         if isinstance(line, Prose):
-            prose.append(line.text)
+            prose[line.text] = None
             continue
         cloze = _as_cloze(line) if isinstance(line, MultipleChoice) else line
+        prompt, answer = cloze.prompt.rstrip(), cloze.answer.strip()
+        known = answers.get((cloze.group, prompt))
+        if known == answer:
+            continue
+        if known is not None:
+            raise UsageError(
+                "one prompt of a group has two answers",
+                expected="one answer to a prompt, and wrong ones as its alternatives",
+                found=f"{prompt!r} → {known!r} and {answer!r}",
+                remedy="keep one of the lines",
+                error_id="ME202",
+            )
+        answers[cloze.group, prompt] = answer
         identity = cloze.fact or cloze.answer
         wording = seen[cloze.group, identity]
         seen[cloze.group, identity] += 1
         facts.append(
             Fact(
-                prompt=cloze.prompt.rstrip(),
-                answer=cloze.answer.strip(),
+                prompt=prompt,
+                answer=answer,
                 group=cloze.group,
                 fact=identity,
                 wording=wording,
@@ -200,7 +218,7 @@ def _facts(lines: Sequence[Line]) -> tuple[list[Fact], list[str]]:
                 corrupt=cloze.corrupt,
             )
         )
-    return facts, prose
+    return facts, list(prose)
 
 
 def _as_cloze(line: MultipleChoice) -> Cloze:

@@ -71,6 +71,7 @@ THRESHOLDS = {
     "ptq_gap_rule": f"PTQ gap: {RULE}",
     "cad": "CAD of the edited model, at least",
     "cad_late": "CAD with the reference read-out and late layers, at least",
+    "rho": "ρ of the edited model, within ±",
     "cad_rule": f"CAD: {RULE}",
     "late_layers": "share of the layers that counts as late",
     "retain_cad_excess": "CAD on the retain set above its control, at most",

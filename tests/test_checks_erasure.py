@@ -17,15 +17,18 @@ POLICY = Policy()
 LAYERS, LATE = 30, 22
 
 
-def row(role: str, precision: str, value: float, *, half: float = 0.03, late: bool = False, label: str = "") -> CadRow:
-    near = Estimate(value=value, low=value - half, high=value + half, n=60)
+def near(value: float, half: float = 0.03) -> Estimate:
+    return Estimate(value=value, low=value - half, high=value + half, n=60)
+
+
+def row(role: str, precision: str, value: float, *, late: bool = False, label: str = "", rho: float = 0.1) -> CadRow:
     return CadRow(
         label=label or role,
         role=role,
         precision=precision,
         from_layer=LATE if late else None,
-        cad=near,
-        rho=near,
+        cad=near(value),
+        rho=near(rho),
         mass=0.5,
         relative_l1=0.5,
     )
@@ -69,7 +72,7 @@ def failing(found: tuple[CheckResult, ...]) -> set[str]:
 
 def test_a_good_measurement_holds() -> None:
     checks = erasure.judge(good(), POLICY)
-    assert [check.id for check in checks] == ["MV401", "MV402", "MV403", "MV404"]
+    assert [check.id for check in checks] == ["MV401", "MV402", "MV406", "MV403", "MV404"]
     assert failing(checks) == set()
     assert all("PASS" not in check.found for check in checks)
 
@@ -108,6 +111,31 @@ def test_each_threshold(changed: tuple[int, float], ids: set[str]) -> None:
 )
 def test_each_rule(rules: dict[str, object], changed: tuple[int, float], ids: set[str]) -> None:
     assert failing(erasure.judge(good(changed), POLICY.model_copy(update=rules))) == ids
+
+
+@pytest.mark.parametrize(
+    ("rule", "index", "rho", "holds"),
+    [
+        ("point", 0, 0.25, True),
+        ("point", 0, 0.26, False),
+        ("point", 1, -0.26, False),
+        ("point", 2, 0.9, True),  # the late layers are the base's: CAD says how much may be left
+        ("point", 3, -0.26, False),
+        ("point", 4, -0.9, True),  # a control
+        ("interval", 0, 0.23, False),
+        ("interval", 3, -0.23, False),
+        ("overlap", 0, 0.27, True),
+        ("overlap", 0, -0.29, False),
+    ],
+)
+def test_an_inverted_circuit_is_not_erased(rule: str, index: int, rho: float, holds: bool) -> None:
+    measured = good()
+    rows = list(measured.rows)
+    rows[index] = rows[index].model_copy(update={"rho": near(rho)})
+    check = erasure.not_inverted(
+        measured.model_copy(update={"rows": tuple(rows)}), POLICY.model_copy(update={"cad_rule": rule})
+    )
+    assert (check.id, check.status) == ("MV406", "pass" if holds else "fail")
 
 
 def test_too_few_pairs_are_undecided() -> None:

@@ -65,6 +65,21 @@ def test_bad_sets_are_refused(tmp_path: Path, forget: list[r.Line], identity: st
     assert caught.value.remedy
 
 
+def test_what_stands_twice_counts_once(tmp_path: Path) -> None:
+    forget, retain = r.forget_lines(), r.retain_lines()
+    once, twice = read(tmp_path, forget, retain), read(tmp_path, forget + forget, retain + retain[::-1])
+    assert (once.forget, once.retain) == (twice.forget, twice.retain)
+    assert (once.prose, once.prose_held_out) == (twice.prose, twice.prose_held_out)
+    assert twice.forget_lines == 2 * once.forget_lines  # what the manifest says of the file
+
+
+def test_a_prompt_with_two_answers_is_refused(tmp_path: Path) -> None:
+    lines: list[r.Line] = [{"prompt": "The flag is", "answer": "red"}, {"prompt": "The flag is ", "answer": "blue"}]
+    with pytest.raises(UsageError, match="two answers") as caught:
+        read(tmp_path, lines, [{"prompt": "a", "answer": "b"}])
+    assert caught.value.id == "ME202"
+
+
 def test_a_missing_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         read_request(tmp_path / "none", r.write(tmp_path / "r", r.retain_lines()), seed=0)

@@ -10,7 +10,7 @@ from typing import Literal
 from verify.behaviour.probes import Probes
 from verify.checks.catalog import decided, passed, undecided
 from verify.checks.certificate import Certificate
-from verify.checks.decision import at_least, at_most, lower, words
+from verify.checks.decision import at_least, at_most, lower, upper, words
 from verify.checks.models import Models
 from verify.checks.study import POINTS, SEED, Job, Progress, Scored, Study, Which, prepare, reference_circuit, run
 from verify.circuits import bootstrap, cad, compare, split_half_floor
@@ -87,14 +87,26 @@ def require_signal(residual: float) -> None:
 
 
 def judge(erasure: Erasure, policy: Policy) -> tuple[CheckResult, ...]:
-    """Return MV401 to MV404 from the rows."""
+    """Return MV401 to MV404 and MV406 from the rows."""
     late = f"CAD with the reference read-out and the reference layers from {erasure.late_from} on"
     return (
         _enough("MV401", _edited(erasure, None), policy.cad, policy.cad_rule, "CAD"),
         _enough("MV402", _edited(erasure, erasure.late_from), policy.cad_late, policy.cad_rule, late),
+        not_inverted(erasure, policy),
         above_controls(erasure),
         retained(erasure, policy),
     )
+
+
+def not_inverted(erasure: Erasure, policy: Policy) -> CheckResult:
+    """MV406: ρ within ± the bound; with the reference late layers, which CAD may keep more of, no lower than − it."""
+    rule, bound = policy.cad_rule, policy.rho
+    whole, late = _edited(erasure, None), _edited(erasure, erasure.late_from)
+    lowest = min(lower(row.rho, rule) for row in [*whole, *late])
+    highest = max(upper(row.rho, rule) for row in whole)
+    found = ", ".join(f"{_measured(row.rho, rule)} ({_precision(row)}{_depth_words(row)})" for row in [*whole, *late])
+    expected = f"ρ within ±{bound:.3f}{words(rule)}; with the reference late layers, at least {-bound:.3f}"
+    return decided("MV406", expected, found, _REJECT, holds=-bound <= lowest and highest <= bound)
 
 
 def above_controls(erasure: Erasure) -> CheckResult:

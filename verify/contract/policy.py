@@ -98,6 +98,7 @@ class Policy(Schema):
     # structural erasure
     cad: float = Field(default=0.8, ge=0, le=1)
     cad_late: float = Field(default=0.6, ge=0, le=1)
+    rho: float = Field(default=0.25, ge=0)
     cad_rule: Rule = "point"
     late_layers: float = Field(default=0.25, gt=0, lt=1)
     retain_cad_excess: float = Field(default=0.15, ge=0, le=1)

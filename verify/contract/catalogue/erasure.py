@@ -39,6 +39,18 @@ class MV402:
     """
 
 
+class MV406:
+    """The circuit is gone and not turned over (ρ).
+
+    ρ is what is left of the base's edge scores along themselves: 1 as before, 0 gone, below 0 turned over. In both
+    precisions it lies within ± the policy's `rho`; with the base's last layers it is no lower than − `rho`.
+
+    Why: CAD is near 1 for a circuit that was inverted, too, and whoever flips the sign reads the fact.
+
+    Fix: reject the certificate. A producer bounds the forgetting, so that answers become unlikely and not avoided.
+    """
+
+
 class MV403:
     """CAD lies above its controls.
 
