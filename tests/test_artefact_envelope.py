@@ -74,6 +74,7 @@ def test_strict_json_agrees_with_json_on_what_it_accepts(value: object, escaped:
         (b"[NaN]", "NaN"),
         (b"[-Infinity]", "Infinity"),
         (b"[1e999]", "not finite"),
+        (b"[-0]", "the number -0"),
         (b"[" + b"1" * 21 + b"]", "21 digits"),
         (b"[" * 33 + b"]" * 33, "nested deeper"),
         (b'{"a":' * 100_000, "nested deeper"),

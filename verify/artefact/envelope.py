@@ -45,8 +45,8 @@ def strict_json(data: bytes, *, check_id: str, name: str, max_bytes: int = MAX_B
 
     Raises ArtefactError(check_id) for: more than `max_bytes`, no UTF-8, a byte order mark, a key given twice in
     an object (compared after unescaping), NaN and infinities (also as 1e999), integers of more than MAX_DIGITS
-    characters, lone surrogates, nesting deeper than MAX_DEPTH, more than MAX_TOKENS strings and brackets, and whatever
-    is not JSON (RFC 8259).
+    characters and -0, lone surrogates, nesting deeper than MAX_DEPTH, more than MAX_TOKENS strings and brackets, and
+    whatever is not JSON (RFC 8259).
     """
     try:
         if len(data) > max_bytes:
@@ -91,6 +91,8 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _integer(text: str) -> int:
     if len(text) > MAX_DIGITS:
         raise ValueError(f"an integer of {len(text)} digits")
+    if text == "-0":
+        raise ValueError("the number -0, which is an integer to some readers and none to others")
     return int(text)
 
 
