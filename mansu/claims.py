@@ -1,6 +1,6 @@
 """What the producer claims, measured by the verifier's own code on the sealed files, freshly loaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -11,6 +11,7 @@ from verify.behaviour.axes import Answers, measure
 from verify.behaviour.loading import Language, nf4_copy
 from verify.behaviour.probes import Probes, token_pairs
 from verify.behaviour.statistics import paired_difference, perplexity, proportion
+from verify.checks.behaviour import DECIDING
 from verify.checks.study import reference_circuit
 from verify.circuits import attribute, compare
 from verify.contract.manifest import Claim
@@ -43,6 +44,13 @@ def measure_claims(
                 claims.append(Claim(axis="erasure", row="CAD", precision=precision, estimate=estimate))
                 advance(1)
     return tuple(claims)
+
+
+def forget_accuracy(claims: Sequence[Claim], precision: Precision) -> float:
+    """Return the accuracy claimed on the forgetting rows that decide, of all their probes; on all rows if none does."""
+    rows = [claim for claim in claims if claim.axis == "forgetting" and claim.precision == precision]
+    deciding = [claim.estimate for claim in rows if claim.row.endswith(DECIDING)] or [claim.estimate for claim in rows]
+    return sum(each.value * each.n for each in deciding) / sum(each.n for each in deciding)
 
 
 def _accuracies(probes: Probes, answers: Mapping[Precision, Answers]) -> list[Claim]:

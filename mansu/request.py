@@ -305,6 +305,18 @@ def require_tokens(tokenizer: Any, request: Request) -> None:
     require_answer_tokens(tokenizer, (*request.forget.every(), *request.retain.every()))
 
 
+def require_held_out(request: Request) -> None:
+    """Raise `UsageError` ME213 if nothing of the forget set is left to measure forgetting on."""
+    if not request.forget.held_out_wordings and not request.forget.held_out_facts:
+        raise UsageError(
+            "the forget set leaves nothing to measure on",
+            expected="at least three facts, or four wordings of one: a quarter is held out",
+            found=f"{len(request.forget.train)} prompts to train on, none held out",
+            remedy="write more facts or more wordings; a verdict needs 100 held-out probes",
+            error_id="ME213",
+        )
+
+
 def require_answer_tokens(tokenizer: Any, facts: Sequence[Fact]) -> None:
     """Raise `UsageError` ME204 if an answer of these facts tokenizes to nothing."""
     for fact in facts:

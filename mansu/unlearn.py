@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from mansu import seal
 from mansu.base import Base, open_base, open_language, working_copy
-from mansu.claims import measure_claims
+from mansu.claims import forget_accuracy, measure_claims
 from mansu.config import Config
 from mansu.examples import (
     Prompts,
@@ -31,7 +31,7 @@ from mansu.mask import Mask, circuit_regions, select
 from mansu.objective import Objective, Retained, Sizes, Weights, retain_divergences, retain_losses
 from mansu.probes import Pools, all_pools, held_out_probes, training_pairs
 from mansu.progress import Steps
-from mansu.request import Fact, Request, read_request, require_tokens
+from mansu.request import Fact, Request, read_request, require_held_out, require_tokens
 from mansu.retain import NullSpace, fisher, gradients, null_space
 from mansu.solve import Bounds, Edit, Schedule, Stopping, solve
 from verify.artefact.signing import Signer
@@ -45,6 +45,7 @@ from verify.nf4.rows import Geometry
 
 METHOD = "circuit-restricted masked training with progressive snapping to NF4 levels"
 _SALIENCY_BATCH = 84
+_KNOWN_PROMPTS = 200
 _STOPPING_PROMPTS = 200
 _STOPPING_TEXTS = 12
 
@@ -57,13 +58,12 @@ class Data:
     pools: Pools
     forget: Prompts
     forget_validation: Prompts
-    forget_held_out: Prompts
     retained: Retained
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an unlearning run came to; accuracies are on held-out wordings, as the engine measures them."""
+    """What an unlearning run came to; accuracies are on held-out wordings (where there are none, facts), as claimed."""
 
     out: Path
     changed: int
@@ -103,21 +103,20 @@ def unlearn(
     """Run the whole pipeline and write the certificate to `out`.
 
     `policy_sha256` commits the certificate to the policy it is to be judged by (`Policy.sha256`).
-    Raises `UsageError`: ME201 to ME204 for the sets, ME210 for the model's folder, ME211 when the model does not know
-    the forget set, ME220 when `out` cannot be written. Nothing is left behind on any error.
+    Raises `UsageError`: ME201 to ME204, ME212 and ME213 for the sets, ME210 for the model's folder, ME211 when the
+    model does not know the forget set, ME220 when `out` cannot be written. Nothing is left behind on any error.
     """
     seal.refuse_existing(out)
     request = read_request(forget, retain, seed=config.seed)
     base = open_base(base_folder)
     language, _ = open_language(base)
     require_tokens(language.tokenizer, request)
+    require_held_out(request)
     data = prepare(language, base, request, config, steps=steps)
     circuit = find_circuit(language, data, config, steps=steps)
     with seal.staging(out) as folder:
         model = working_copy(language, base.stored)
         edit = edit_circuit(model, base, data, circuit, config, steps=steps)
-        accuracy = answer_accuracy(model, data.forget_held_out)
-        accuracy_nf4 = accuracy_after_nf4(model, data.forget_held_out)
         del model
         probes = held_out_probes(
             request,
@@ -127,7 +126,7 @@ def unlearn(
             seed=config.seed,
         )
         evidence = seal.Evidence(request, config, METHOD, _claim(circuit), policy_sha256)
-        seal.seal(
+        statement = seal.seal(
             folder,
             base,
             edit,
@@ -137,6 +136,8 @@ def unlearn(
             lambda edited: measure_claims(language, edited, base.stored, probes, steps=steps),
         )
     parameters = sum(view.count for view in base.weights.tensors().values())
+    claims = statement.predicate.claims
+    accuracy, accuracy_nf4 = forget_accuracy(claims, "full"), forget_accuracy(claims, "nf4")
     return Outcome(out, edit.size, parameters, accuracy, accuracy_nf4, config.forget_target)
 
 
@@ -148,11 +149,12 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
     pool_of = all_pools(request)
     model = working_copy(language, base.stored)
     forget = _prompts(language.tokenizer, request.forget.train, pool_of)
-    held_out = request.forget.held_out_wordings or request.forget.held_out_facts
-    forget_held_out = _prompts(language.tokenizer, held_out, pool_of)
     # a set with few wordings leaves none for validation: then the trained ones must tell when to stop
     forget_validation = _prompts(language.tokenizer, request.forget.validation or request.forget.train, pool_of)
-    known = answer_accuracy(model, forget)
+    with steps.step("What the base knows", 1) as advance:
+        sample = draw(random.Random(config.seed), len(forget), _KNOWN_PROMPTS)  # noqa: S311  (a sample, not a secret)
+        known = answer_accuracy(model, forget.subset(sample))
+        advance(1)
     if known < config.forget_known:
         raise UsageError(
             "the model does not know the forget set: there is nothing to forget",
@@ -175,7 +177,7 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
         text_reference = text_log_probabilities(model, texts)
         advance(1)
     retained = Retained(retain, prompt_reference, texts, text_reference)
-    return Data(request, pool_of, forget, forget_validation, forget_held_out, retained)
+    return Data(request, pool_of, forget, forget_validation, retained)
 
 
 def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps) -> FaithfulCircuit:

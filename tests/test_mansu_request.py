@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import requests_tiny as r
 
-from mansu.request import Request, pools, read_request
+from mansu.request import Request, pools, read_request, require_held_out
 from verify.errors import UsageError
 
 
@@ -78,6 +78,17 @@ def test_a_prompt_with_two_answers_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two answers") as caught:
         read(tmp_path, lines, [{"prompt": "a", "answer": "b"}])
     assert caught.value.id == "ME202"
+
+
+def test_a_set_that_leaves_nothing_to_measure_on_is_refused(tmp_path: Path) -> None:
+    retain: list[r.Line] = [{"prompt": "a", "answer": "b"}]
+    few: list[r.Line] = [{"prompt": f"{i}: the flag is", "answer": "red"} for i in range(4)]
+    with pytest.raises(UsageError) as caught:
+        require_held_out(read(tmp_path, few[:3], retain))
+    assert caught.value.id == "ME213"
+    require_held_out(read(tmp_path, few, retain))
+    facts: list[r.Line] = [{"prompt": f"{name} is", "answer": name} for name in ("red", "green", "blue")]
+    require_held_out(read(tmp_path, facts, retain))
 
 
 def test_a_missing_set_is_refused(tmp_path: Path) -> None:

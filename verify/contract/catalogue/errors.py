@@ -115,6 +115,17 @@ class ME212:
     """
 
 
+class ME213:
+    """The forget set leaves nothing to measure on.
+
+    So few facts and wordings that none is held out. Exit code 2; nothing was written.
+
+    Why: forgetting is measured on what was not trained on.
+
+    Fix: write more facts, or more wordings of each; a verdict needs 100 held-out probes.
+    """
+
+
 class ME220:
     """The output cannot be written.
 
