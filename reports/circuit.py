@@ -128,7 +128,7 @@ def _rows(rows: Sequence[tuple[str, float, float | None]]) -> list[tuple[str, st
 
 def signed(value: float) -> str:
     """Return a score to three significant digits, with its sign and without exponents for the sizes that occur."""
-    return f"{value:+.3g}".replace("-", "−")
+    return f"{value:+.3g}".replace("-", "−") if value else "0"
 
 
 def _both(edge: MapEdge) -> tuple[float, ...]:
