@@ -18,7 +18,7 @@ DRAWN = 60
 _LEFT, _RIGHT, _GUTTER, _ARCS = 26.0, 4.0, 16.0, 20.0
 _TOP, _BAR, _GAP, _FEET = 20.0, 15.0, 9.0, 19.0
 _MLPS = 26.0  # room for the column of MLPs, apart from the heads
-_FAINTEST, _THINNEST, _WIDEST = 0.02, 0.35, 4.5
+_FAINTEST, _THINNEST, _WIDEST = 0.12, 0.3, 5.0
 _NAMED = 5  # nodes that the description names
 _LISTED = 20  # nodes that the table lists
 
@@ -85,7 +85,7 @@ def circuit(data: CircuitMap) -> Figure:
     foot = panels[0].bottom + _FEET + _BAR + 16
     shapes += _key(foot, strongest_node, strongest_edge)
     title = "The circuit" if data.after is None else "The circuit before and after the edit"
-    return Figure(title, description(data), round(foot + 52, 1), tuple(shapes))
+    return Figure(title, description(data), round(foot + 36, 1), tuple(shapes))
 
 
 def drawn(edges: Sequence[MapEdge], side: str) -> list[tuple[MapEdge, float]]:
@@ -124,6 +124,11 @@ def _size(row: tuple[str, float, float | None]) -> float:
 
 def _rows(rows: Sequence[tuple[str, float, float | None]]) -> list[tuple[str, str, str]]:
     return [(name, signed(before), "–" if after is None else signed(after)) for name, before, after in rows]
+
+
+def share(score: float, strongest: float) -> float:
+    """Return how much of the full fill or width a score gets: the square root, so that weak ones can be told apart."""
+    return math.sqrt(abs(score) / strongest) if strongest else 0.0
 
 
 def signed(value: float) -> str:
@@ -173,7 +178,7 @@ def _nodes(panel: _Panel, scores: Sequence[float], strongest: float) -> Iterator
         place = panel.map.place(name)
         assert place is not None
         x, y = panel.centre(place)
-        if strongest and abs(score) >= _FAINTEST * strongest:
+        if share(score, strongest) >= _FAINTEST:
             width = 12.0 if place.first_head is None else head_width
             yield _cell(x, y, width, height, score, strongest)
 
@@ -185,14 +190,14 @@ def _cell(x: float, y: float, width: float, height: float, score: float, stronge
         round(width, 1),
         round(height, 1),
         0 if score < 0 else round(min(width, height) / 2, 1),
-        round(abs(score) / strongest, 3),
+        round(share(score, strongest), 3),
         "node for" if score < 0 else "node against",
     )
 
 
 def _edges(panel: _Panel, edges: Sequence[tuple[MapEdge, float]], strongest: float) -> Iterator[Shape]:
     for edge, score in edges:
-        width = max(_THINNEST, _WIDEST * abs(score) / strongest)
+        width = max(_THINNEST, _WIDEST * share(score, strongest))
         yield Curve(_path(panel, edge), round(width, 2), "edge for" if score < 0 else "edge against")
 
 
@@ -210,20 +215,18 @@ def _path(panel: _Panel, edge: MapEdge) -> str:
 
 
 def _key(top: float, strongest_node: float, strongest_edge: float) -> Iterator[Shape]:
-    """Yield what fill, form and width mean."""
-    for row, (kind, text) in enumerate(
-        (("for", "carries the answer (score below 0)"), ("against", "works against it (above 0)"))
-    ):
+    """Yield what form, fill and width mean, each at a sixteenth, a quarter and the whole of the strongest score."""
+    rows = (("for", -1, "carries the answer (score below 0)"), ("against", 1, "works against it (above 0)"))
+    for row, (kind, sign, text) in enumerate(rows):
         y = top + 14 * row
-        for step, share in enumerate((0.1, 0.4, 1.0)):
-            sign = -1 if kind == "for" else 1
-            yield _cell(_LEFT + 8 + 15 * step, y - 3, 11, 9, sign * share, 1.0)
-        yield Curve(f"M{_LEFT + 52:g} {y - 3:g}h26", 2, f"edge {kind}")
-        yield Label(_LEFT + 86, y, text, "start", "small")
-    yield Label(
-        _LEFT,
-        top + 30,
-        f"full fill: a score of {strongest_node:.3g}; widest edge: {strongest_edge:.3g} (logits)",
-        "start",
-        "small",
-    )
+        for step in range(3):
+            x, part = _LEFT + 10 + 26 * step, 0.25 ** (2 - step)
+            yield _cell(x, y - 3, 12, 10, sign * part, 1.0)
+            left = _LEFT + 84 + 26 * step
+            yield Curve(f"M{left:g} {y - 3:g}h20", _WIDEST * share(part, 1.0), f"edge {kind}")
+        yield Label(_LEFT + 166, y, text, "start", "small")
+    for step in range(3):
+        part = 0.25 ** (2 - step)
+        yield Label(_LEFT + 10 + 26 * step, top + 27, f"{part * strongest_node:.2g}", kind="small")
+        yield Label(_LEFT + 94 + 26 * step, top + 27, f"{part * strongest_edge:.2g}", kind="small")
+    yield Label(_LEFT + 166, top + 27, "node and edge scores, in logits", "start", "small")

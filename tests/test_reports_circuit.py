@@ -37,11 +37,11 @@ def of(figure: Figure, kind: type) -> list:
 
 
 def nodes(figure: Figure) -> list[Cell]:
-    return [cell for cell in of(figure, Cell) if cell.y < figure.height - 70]
+    return [cell for cell in of(figure, Cell) if cell.y < figure.height - 55]
 
 
 def edges(figure: Figure) -> list[Curve]:
-    return [curve for curve in of(figure, Curve) if curve.width > 0 and "h26" not in curve.path]
+    return [curve for curve in of(figure, Curve) if curve.width > 0 and "h20" not in curve.path]
 
 
 def test_both_models_are_on_one_scale_and_signs_differ_by_form() -> None:
@@ -50,17 +50,17 @@ def test_both_models_are_on_one_scale_and_signs_differ_by_form() -> None:
     assert sorted(found) == sorted(
         [
             (1.0, False, "node for", False),
-            (0.5, True, "node against", False),
-            (0.25, True, "node against", True),
+            (0.707, True, "node against", False),
             (0.5, True, "node against", True),
+            (0.707, True, "node against", True),
         ]
     )
 
 
-def test_edges_have_the_width_of_their_score_and_one_that_is_gone_is_not_drawn() -> None:
+def test_edges_have_the_square_root_of_their_score_as_width_and_one_that_is_gone_is_not_drawn() -> None:
     figure = circuit(small())
     widest = max(curve.width for curve in edges(figure))
-    assert sorted((round(curve.width / widest, 2), curve.kind) for curve in edges(figure)) == [
+    assert sorted((round((curve.width / widest) ** 2, 2), curve.kind) for curve in edges(figure)) == [
         (pytest.approx(1 / 6, abs=0.01), "edge against"),
         (pytest.approx(1 / 3, abs=0.01), "edge against"),
         (pytest.approx(1 / 3, abs=0.01), "edge against"),
