@@ -98,7 +98,7 @@ def report(job: Job, *, steps: Steps) -> tuple[CircuitDocument, str]:
     )
     write_atomic(job.out, (document.model_dump_json(indent=1, by_alias=True) + "\n").encode())
     if job.svg is not None:
-        write_atomic(job.svg, render_circuit(document.map).encode())
+        write_atomic(job.svg, render_circuit(document.map, notes(document)).encode())
     return document, summary(document, job)
 
 
@@ -116,6 +116,16 @@ def summary(document: CircuitDocument, job: Job) -> str:
             *(f"written: {path}" for path in (job.out, job.svg) if path),
         ]
     )
+
+
+def notes(document: CircuitDocument) -> list[str]:
+    """Return the lines beneath the picture."""
+    size = f"{len(document.edges):,} of {document.edges_total:,} edges"
+    found = f"Smallest faithful circuit: {size}, faithfulness {document.faithfulness:.3f}"
+    if document.after is None:
+        return [found]
+    row = document.after.divergences[0]
+    return [found, f"Over it: CAD {_interval(row.cad)}, ρ {_interval(row.rho)}, mass {row.mass:.3f}"]
 
 
 def _divergence_line(row: Divergences) -> str:

@@ -65,8 +65,8 @@ class _Panel:
         return self.x((place.first_head + place.last_head) / 2), self.y(place.layer)
 
 
-def circuit(data: CircuitMap) -> Figure:
-    """Return the figure of a map: one panel, or the model before and after its edit."""
+def circuit(data: CircuitMap, notes: Sequence[str] = ()) -> Figure:
+    """Return the figure of a map: one panel, or the model before and after its edit; `notes` are lines beneath it."""
     sides = [("before", data.before)] if data.after is None else [("before", data.before), ("after", data.after)]
     width = (WIDTH - _LEFT - _RIGHT - _GUTTER * (len(sides) - 1)) / len(sides)
     pitch_x = (width - _ARCS - _MLPS) / data.heads
@@ -84,8 +84,9 @@ def circuit(data: CircuitMap) -> Figure:
     shapes += _layer_labels(panels[0])
     foot = panels[0].bottom + _FEET + _BAR + 16
     shapes += _key(foot, strongest_node, strongest_edge)
+    shapes += [Label(_LEFT, round(foot + 41 + 12 * row, 1), note, "start", "small") for row, note in enumerate(notes)]
     title = "The circuit" if data.after is None else "The circuit before and after the edit"
-    return Figure(title, description(data), round(foot + 36, 1), tuple(shapes))
+    return Figure(title, description(data), round(foot + 36 + 12 * len(notes), 1), tuple(shapes))
 
 
 def drawn(edges: Sequence[MapEdge], side: str) -> list[tuple[MapEdge, float]]:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -39,11 +40,11 @@ def page_css() -> str:
     return _template("certificate.css") + _template("circuit.css")
 
 
-def render_circuit(data: CircuitMap) -> str:
-    """Return the map of a circuit as an SVG file of its own, for light and dark."""
+def render_circuit(data: CircuitMap, notes: Sequence[str] = ()) -> str:
+    """Return the map of a circuit, with lines of notes beneath it, as an SVG file of its own, for light and dark."""
     css = _template("circuit.css") + _template("circuit-alone.css")
     drawing = _environment().get_template("circuit.svg.j2")
-    return drawing.render(figure=circuit(data), css=Markup(css)) + "\n"  # noqa: S704  (our own files)
+    return drawing.render(figure=circuit(data, notes), css=Markup(css)) + "\n"  # noqa: S704  (our own files)
 
 
 def render_json(result: Result) -> str:

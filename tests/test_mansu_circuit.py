@@ -19,7 +19,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from mansu.base import open_base, open_language
-from mansu.circuit_report import Job, report
+from mansu.circuit_report import Job, notes, report
 from mansu.probes import training_pairs
 from mansu.progress import Steps
 from mansu.request import pools, read_forget
@@ -122,8 +122,10 @@ def test_the_picture_is_drawn_from_the_document(job: Job, found: tuple[CircuitDo
     assert job.svg is not None
     text = job.svg.read_text(encoding="utf-8")
     ET.fromstring(text)
-    assert text == render_circuit(found[0].map)
+    assert text == render_circuit(found[0].map, notes(found[0]))
     assert "before the edit" in text
+    assert found[0].after is not None
+    assert f"CAD {found[0].after.divergences[0].cad.value:.3f}" in text
 
 
 def test_the_same_model_has_not_diverged(job: Job, tmp_path: Path) -> None:

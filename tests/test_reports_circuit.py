@@ -166,6 +166,15 @@ def test_the_file_is_whole_speaks_and_reaches_for_nothing() -> None:
     assert not re.search(r"<script|\son\w+=|href|url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text)
 
 
+def test_notes_are_written_beneath_and_escaped() -> None:
+    text = render_circuit(small(), ["one", "<script>"])
+    assert "<script>" not in text
+    labels = [element for element in ET.fromstring(text).iter(f"{SVG}text") if element.text in {"one", "<script>"}]
+    heights = [float(label.get("y") or 0) for label in labels]
+    assert len(heights) == 2
+    assert circuit(small()).height - 5 < heights[0] < heights[1] < circuit(small(), ["one", "two"]).height
+
+
 def test_tables_say_every_edge_and_the_strongest_nodes() -> None:
     (_, node_rows), (_, edge_rows) = tables(small())
     assert node_rows[:4] == [

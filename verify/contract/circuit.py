@@ -12,8 +12,8 @@ CIRCUIT_SCHEMA = "urn:mansu:circuit/v1"
 MOST_EDGES = 60
 """Most edges of a map by their score before, and as many by their score after."""
 
-WriterName = Annotated[str, StringConstraints(pattern=r"^(input|a\d{1,4}\.h\d{1,4}|m\d{1,4})$")]
-ReaderName = Annotated[str, StringConstraints(pattern=r"^(a\d{1,4}\.[hk]\d{1,4}<[qkv]>|m\d{1,4}|logits)$")]
+WriterName = Annotated[str, StringConstraints(pattern=r"^(input|a\d{1,7}\.h\d{1,7}|m\d{1,7})$")]
+ReaderName = Annotated[str, StringConstraints(pattern=r"^(a\d{1,7}\.[hk]\d{1,7}<[qkv]>|m\d{1,7}|logits)$")]
 
 _PLACE = re.compile(r"a(?P<attention>\d+)\.(?P<kind>[hk])(?P<head>\d+)(?:<[qkv]>)?|m(?P<mlp>\d+)")
 
@@ -43,9 +43,9 @@ class CircuitMap(Schema):
     `before`, `after`: `input`, then each layer's heads and its MLP, then `logits` (the sum of what it reads).
     """
 
-    layers: int = Field(ge=1, le=1000)
-    heads: int = Field(ge=1, le=1000)
-    kv_heads: int = Field(ge=1, le=1000)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    kv_heads: int = Field(ge=1)
     before: tuple[float, ...]
     after: tuple[float, ...] | None = None
     edges: Annotated[tuple[MapEdge, ...], Field(max_length=2 * MOST_EDGES)]
