@@ -4,7 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -44,4 +44,4 @@ def test_the_two_commands_exist() -> None:
 def test_the_pictures_are_there() -> None:
     report, circuit = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
     assert (ROOT / report).read_bytes().startswith(b"\x89PNG")
-    assert ElementTree.parse(ROOT / circuit).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert ET.parse(ROOT / circuit).getroot().tag == "{http://www.w3.org/2000/svg}svg"
