@@ -1,4 +1,4 @@
-"""`mansu`: make keys, unlearn, run the demo, plot the tradeoff.
+"""`mansu`: make keys, unlearn, run the demo, plot the tradeoff, find and draw circuits.
 
 Logs and progress go to stderr; exit codes are those of `ExitCode`.
 """
@@ -127,6 +127,34 @@ def tradeoff(
 
     steps = Steps(Console(stderr=True))
     typer.echo(report(model, update or [], retain, read_config(config), out, json, steps=steps), nl=False)
+
+
+@app.command()
+def circuit(
+    model: Annotated[Path, typer.Argument(help="A Hugging Face folder with safetensors.")],
+    forget: Annotated[Path, typer.Option(help="What the circuit is of, as JSON lines.")],
+    out: Annotated[Path, typer.Option(help="The circuit, as JSON.")] = Path("circuit.json"),
+    pairs: Annotated[
+        int, typer.Option(min=2, help="Prompt pairs to attribute; half as many others judge the circuit.")
+    ] = 60,
+    faithfulness: Annotated[
+        float, typer.Option(min=0.01, max=1, help="How much of the metric the circuit must keep on its own.")
+    ] = 0.85,
+    svg: Annotated[Path | None, typer.Option(help="Also draw it: layers by heads and MLPs, strongest edges.")] = None,
+    after: Annotated[
+        Path | None, typer.Option(help="An edited model: compare its attribution on the same pairs (CAD).")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of pairs.")] = 0,
+) -> None:
+    """Find the smallest faithful circuit of a forget set, and draw it, before and after an edit."""
+    from mansu.circuit_report import Job, report  # noqa: PLC0415  (keeps --help fast)
+    from mansu.progress import Steps  # noqa: PLC0415
+
+    job = Job(model, forget, out, svg, after, pairs=pairs, target=faithfulness, seed=seed)
+    document, summary = report(job, steps=Steps(Console(stderr=True)))
+    typer.echo(summary)
+    if not document.reached:
+        raise typer.Exit(int(ExitCode.FAIL))
 
 
 def main() -> None:

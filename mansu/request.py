@@ -105,13 +105,7 @@ def read_request(forget: Path, retain: Path, *, seed: int) -> Request:
     retain_lines, retain_sha256 = _read(retain, "retain")
     forget_facts, forget_prose = _facts(forget_lines)
     retain_facts, prose = _facts(retain_lines)
-    if forget_prose:
-        raise UsageError(
-            "the forget set holds plain text",
-            expected='lines of {"prompt", "answer"} or {"question", "choices", "answer"}',
-            found=f"{len(forget_prose)} lines of {{'text'}}",
-            remedy="plain text belongs in the retain set; write what is to be forgotten as prompts and answers",
-        )
+    _refuse_prose(forget_prose)
     _refuse_shared(forget_facts, retain_facts)
     rng = random.Random(seed)  # noqa: S311  (a split, not a secret)
     shuffled = list(prose)
@@ -139,6 +133,27 @@ def read_retain(path: Path) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
     if not facts:
         raise _set_error("ME201", "the retain set has no facts", str(path), f"{len(prose)} lines of plain text")
     return tuple(facts), tuple(prose)
+
+
+def read_forget(path: Path) -> tuple[tuple[Fact, ...], str]:
+    """Read a forget set on its own: all its facts, nothing held out, and the sha256 of the file.
+
+    Raises `UsageError` ME201 (missing or empty set), ME202 (malformed line), ME200 (plain text in it).
+    """
+    lines, sha256 = _read(path, "forget")
+    facts, prose = _facts(lines)
+    _refuse_prose(prose)
+    return tuple(facts), sha256
+
+
+def _refuse_prose(prose: Sequence[str]) -> None:
+    if prose:
+        raise UsageError(
+            "the forget set holds plain text",
+            expected='lines of {"prompt", "answer"} or {"question", "choices", "answer"}',
+            found=f"{len(prose)} lines of {{'text'}}",
+            remedy="plain text belongs in the retain set; write what is to be forgotten as prompts and answers",
+        )
 
 
 def _read(path: Path, which: str) -> tuple[list[Line], str]:

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mansu import seal
 from mansu.base import Base, open_base, open_language, working_copy
+from mansu.circuit_search import attributed, smallest, split_pairs
 from mansu.claims import forget_accuracy, measure_claims
 from mansu.config import Config
 from mansu.examples import (
@@ -38,7 +39,7 @@ from verify.artefact.signing import Signer
 from verify.behaviour.loading import Language
 from verify.behaviour.modules import nf4_linears, survey
 from verify.checks.permanence import geometry_of
-from verify.circuits import FaithfulCircuit, attribute, describe, smallest_faithful
+from verify.circuits import FaithfulCircuit, describe
 from verify.contract.manifest import CircuitClaim
 from verify.errors import UsageError
 from verify.nf4.rows import Geometry
@@ -184,32 +185,9 @@ def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps
     """Attribute the forget set to edges, and search the smallest circuit faithful on other pairs of it."""
     wanted = config.attribution_pairs + config.circuit_pairs
     pairs = training_pairs(data.request.forget.train, data.pools, language.tokenizer, count=wanted, seed=config.seed)
-    if len(pairs) < 2:
-        raise UsageError(
-            "the forget set has no pairs to attribute: no two prompts of one wording and token length",
-            expected='facts that differ in their subject only, or a "corrupt" prompt on each line',
-            found=f"{len(data.request.forget.train)} prompts to train on, {len(pairs)} pairs",
-            remedy='give each line a "corrupt" prompt of the same length in tokens',
-            error_id="ME212",
-        )
-    cut = len(pairs) * config.attribution_pairs // wanted or 1
-    with steps.step("Attributing edges (EAP-IG)", cut) as advance:
-        seen = 0
-
-        def count(done: int, _: int) -> None:
-            nonlocal seen
-            advance(done - seen)
-            seen = done
-
-        scores = attribute(language.model, pairs[:cut], progress=count)
-    with steps.step("Searching the smallest faithful circuit", 12) as advance:
-        return smallest_faithful(
-            language.model,
-            scores,
-            pairs[cut:],
-            target=config.circuit_faithfulness,
-            progress=lambda _done, _total: advance(1),
-        )
+    first, rest = split_pairs(pairs, config.attribution_pairs, config.circuit_pairs)
+    scores = attributed(language.model, first, steps=steps)
+    return smallest(language.model, scores, rest, config.circuit_faithfulness, steps=steps)
 
 
 def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, config: Config, *, steps: Steps) -> Edit:

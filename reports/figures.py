@@ -75,7 +75,31 @@ class Label:
     kind: str = "tick"
 
 
-Shape = Rect | Line | Polyline | Dot | Label
+@dataclass(frozen=True)
+class Cell:
+    """A node of a grid: a box around its centre, rounded by `radius`, filled as far as `strength` (0 to 1) says."""
+
+    shape: ClassVar[str] = "cell"
+    x: float
+    y: float
+    width: float
+    height: float
+    radius: float
+    strength: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A path, as SVG writes it, of the given line width."""
+
+    shape: ClassVar[str] = "curve"
+    path: str
+    width: float
+    kind: str
+
+
+Shape = Rect | Line | Polyline | Dot | Label | Cell | Curve
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 from weasyprint import CSS, HTML, Attachment
 from weasyprint.urls import URLFetcher
 
-from reports.render import render_html, render_json
+from reports.render import page_css, render_html, render_json
 from verify.contract.result import Result
 
 ATTACHED = "result.json"
@@ -55,7 +55,7 @@ def refusing() -> URLFetcher:
 
 def _style_figures(page: Element) -> None:
     """Give every figure the page's style sheet: the renderer draws each as a document of its own."""
-    css = figure_css(_template("certificate.css"))
+    css = figure_css(page_css())
     for svg in list(page.iter(f"{_SVG}svg")):
         style = Element(f"{_SVG}style")
         style.text = css

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -9,14 +10,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports import figures, wording
+from reports.circuit import circuit, tables
 from reports.plain import harmless
+from verify.contract.circuit import CircuitMap
 from verify.contract.failure import Failure
 from verify.contract.result import Erasure, Permanence, Result
 
 
 def render_html(result: Result) -> str:
     """Return the result as one self-contained HTML page; strings of the result are escaped, hidden characters shown."""
-    css = files("reports").joinpath("templates/certificate.css").read_text(encoding="utf-8")
+    css = page_css()
     page = (
         _environment()
         .get_template("certificate.html.j2")
@@ -26,9 +29,22 @@ def render_html(result: Result) -> str:
             css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
             permanence=[(profile, _permanence_figures(profile, result.policy.margin)) for profile in result.permanence],
             erasure_figures=_erasure_figures(result.erasure) if result.erasure else None,
+            circuit_tables=tables(result.erasure.map) if result.erasure and result.erasure.map else (),
         )
     )
     return page.replace("##", "#&#35;")  # some CI logs that print a page would read it as the start of a command
+
+
+def page_css() -> str:
+    """Return the page's one style sheet."""
+    return _template("certificate.css") + _template("circuit.css")
+
+
+def render_circuit(data: CircuitMap, notes: Sequence[str] = ()) -> str:
+    """Return the map of a circuit, with lines of notes beneath it, as an SVG file of its own, for light and dark."""
+    css = _template("circuit.css") + _template("circuit-alone.css")
+    drawing = _environment().get_template("circuit.svg.j2")
+    return drawing.render(figure=circuit(data, notes), css=Markup(css)) + "\n"  # noqa: S704  (our own files)
 
 
 def render_json(result: Result) -> str:
@@ -43,6 +59,10 @@ def render_json(result: Result) -> str:
 def render_json_failure(failure: Failure) -> str:
     """Return an error in the same form; `Failure.model_validate_json` reads it back."""
     return harmless(failure.model_dump_json(indent=2, by_alias=True, ensure_ascii=True)) + "\n"
+
+
+def _template(name: str) -> str:
+    return files("reports").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 @cache
@@ -88,4 +108,5 @@ def _erasure_figures(erasure: Erasure) -> dict[str, figures.Figure | None]:
     return {
         "cad": figures.cad(erasure.rows),
         "depth": figures.depth(erasure.depth, layers=erasure.layers, late_from=erasure.late_from),
+        "circuit": circuit(erasure.map) if erasure.map else None,
     }

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))  # the tree that this file lies in, whatever is in
 from pydantic import BaseModel  # noqa: E402  (found by the line above)
 
 from verify.behaviour.probes import Choice, PairProbe, Text  # noqa: E402
+from verify.contract.circuit import CIRCUIT_SCHEMA, CircuitDocument  # noqa: E402
 from verify.contract.failure import FAILURE_SCHEMA, Failure  # noqa: E402
 from verify.contract.manifest import Statement  # noqa: E402
 from verify.contract.policy import policy_schema  # noqa: E402
@@ -35,6 +36,7 @@ MODELS: Mapping[str, tuple[str, type[BaseModel]]] = {
     "verification": ("urn:mansu:schema:verification:v1", VerificationStatement),
     "svr": ("urn:mansu:schema:svr:v0.1", SvrStatement),
     "report-check": ("urn:mansu:report-check/v1", ReportAnswer),
+    "circuit": (CIRCUIT_SCHEMA, CircuitDocument),
     "error": (FAILURE_SCHEMA, Failure),
 }
 """Schema file → its `$id` and the model of the whole document."""

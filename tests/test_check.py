@@ -7,10 +7,12 @@ import certificates as c
 import pytest
 import tiny_unlearning
 
+from mansu.base import open_base, open_language
 from reports import render_html, render_json, render_text
-from verify.behaviour.probes import Probes, dump
+from verify.behaviour.probes import Probes, dump, token_pairs
 from verify.check import DEFAULT_POLICY, check
 from verify.checks.catalog import CATALOGUE
+from verify.circuits import attribute
 from verify.contract.manifest import Claim
 from verify.contract.policy import Policy
 from verify.contract.result import ProbesUsed, Result
@@ -101,6 +103,35 @@ def test_the_measurement_of_erasure_is_complete(unclaimed: tuple[c.Certificate, 
     assert [point.from_layer for point in erasure.depth] == [4, 3, 2, 1]
     assert [point.edited_nf4 is not None for point in erasure.depth] == [True, True, True, False]
     assert all(0 <= point.edited <= 1 for point in erasure.depth)
+
+
+def test_the_certificate_has_the_picture_of_what_was_measured(unclaimed: tuple[c.Certificate, Result]) -> None:
+    made, result = unclaimed
+    assert result.erasure is not None
+    drawn = result.erasure.map
+    assert drawn is not None
+    assert drawn.after is not None
+    assert (drawn.layers, len(drawn.before)) == (result.erasure.layers, len(drawn.names))
+    base, edited = (open_language(open_base(folder))[0] for folder in (made.base, made.model.parent))
+    pairs = token_pairs(base.tokenizer, c.probes(), "forget")
+    for model, scores, side in ((base, drawn.before, "before"), (edited, drawn.after, "after")):
+        own = attribute(model.model, pairs, points=5)
+        assert scores[:-1] == pytest.approx(own.scores.sum(1).tolist(), rel=2e-3, abs=1e-4)
+        strongest = own.scores.abs().max()
+        assert max(abs(getattr(edge, side)) for edge in drawn.edges) == pytest.approx(float(strongest), rel=1e-3)
+    assert "The circuit before and after the edit" in render_html(result)
+
+
+def test_a_result_of_an_earlier_verifier_without_a_picture_still_reads(
+    unclaimed: tuple[c.Certificate, Result],
+) -> None:
+    old = json.loads(render_json(unclaimed[1]))
+    del old["erasure"]["map"]
+    read = Result.model_validate_json(json.dumps(old))
+    assert read.erasure is not None
+    assert read.erasure.map is None
+    assert "The circuit before and after" not in render_html(read)
+    assert "Depth profile" in render_html(read)
 
 
 def test_claims_that_are_missing_are_refused_and_nothing_else(unclaimed: tuple[c.Certificate, Result]) -> None:

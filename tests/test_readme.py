@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -40,6 +41,7 @@ def test_the_two_commands_exist() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
-def test_the_picture_is_there() -> None:
-    (picture,) = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
-    assert (ROOT / picture).read_bytes().startswith(b"\x89PNG")
+def test_the_pictures_are_there() -> None:
+    report, circuit = re.findall(r"!\[[^]]*\]\(([^)]+)\)", README)
+    assert (ROOT / report).read_bytes().startswith(b"\x89PNG")
+    assert ET.parse(ROOT / circuit).getroot().tag == "{http://www.w3.org/2000/svg}svg"

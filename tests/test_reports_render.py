@@ -50,6 +50,8 @@ def poison(value: Any, text: str) -> Any:
         "precision",
         "signature",
         "sha256",
+        "writer",
+        "reader",
     }
     fixed |= {"origin", "pre_registration", *(name for name in Policy.model_fields if name.endswith("_rule"))}
     fixed |= {"base_digest", "key_fingerprint", "policy_sha256", "manifest_sha256"}

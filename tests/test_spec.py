@@ -116,7 +116,7 @@ def test_exit_codes_and_statuses_are_those_of_the_code() -> None:
 
 def test_every_schema_is_one() -> None:
     stems = {path.name.removesuffix(".schema.json") for path in (SPEC / "schemas").iterdir()}
-    assert stems == {"manifest", "result", "verification", "svr", "policy", "report-check", "error"}
+    assert stems == {"manifest", "result", "verification", "svr", "policy", "report-check", "error", "circuit"}
     ids = [schema(stem)["$id"] for stem in stems]
     assert len(set(ids)) == len(ids)
     for stem in stems:

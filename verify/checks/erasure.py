@@ -10,6 +10,7 @@ from typing import Literal
 from verify.behaviour.probes import Probes
 from verify.checks.catalog import decided, passed, undecided
 from verify.checks.certificate import Certificate
+from verify.checks.circuit_map import circuit_map
 from verify.checks.decision import at_least, at_most, lower, upper, words
 from verify.checks.models import Models
 from verify.checks.study import POINTS, SEED, Job, Progress, Scored, Study, Which, prepare, reference_circuit, run
@@ -77,6 +78,7 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
         late_from=late,
         rows=rows,
         depth=tuple(_depth(study, scored, base, layer, late) for layer in depth_layers(layers, late)),
+        map=circuit_map(base.edges, scored[study.needed(Job("edited", layers, "forget"))].edges),
     )
 
 

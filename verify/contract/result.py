@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from verify.contract.circuit import CircuitMap
 from verify.contract.policy import AssuranceLevel, Policy
 from verify.contract.schema import Estimate, FileDigest, Schema, Sha256
 from verify.errors import ExitCode
@@ -135,7 +136,7 @@ class DepthPoint(Schema):
 
 
 class Erasure(Schema):
-    """Structural erasure: what CAD says, and what it is compared with."""
+    """Structural erasure: what CAD says, and what it is compared with. `map` is base and edited model as drawn."""
 
     pairs: int
     retain_pairs: int
@@ -148,6 +149,7 @@ class Erasure(Schema):
     late_from: int
     rows: tuple[CadRow, ...]
     depth: tuple[DepthPoint, ...]
+    map: CircuitMap | None = None
 
 
 class Trust(Schema):

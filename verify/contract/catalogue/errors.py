@@ -175,11 +175,22 @@ class ME240:
 class ME241:
     """An edited model does not fit its base.
 
-    A folder given with --update is missing or does not hold the base's tensors. Exit code 2.
+    A folder given with --update or --after is missing, or its model is not of the base's shape. Exit code 2.
 
-    Why: an update is the difference of two models of one shape.
+    Why: what is compared is two models of one shape.
 
-    Fix: give the folder of a model that was made from this base, as NAME=FOLDER.
+    Fix: give the folder of a model that was made from this base.
+    """
+
+
+class ME242:
+    """`mansu circuit` cannot be used as given.
+
+    An output's folder does not exist, two outputs have one name, or one would change an input. Exit code 2.
+
+    Why: it is refused before the work, not after minutes of it.
+
+    Fix: correct the command; `mansu circuit --help` describes it.
     """
 
 
