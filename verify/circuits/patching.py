@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from verify.circuits.circuit import Circuit, full_circuit, top_edges
 from verify.circuits.families import Rows, bias
+from verify.circuits.invariants import checked
 from verify.circuits.norms import PostNormStep
 from verify.circuits.pairs import Pair, batches, check_pairs
 from verify.circuits.running import Activations, Progress, Prompts, Subject, frozen, head_outputs, prepare, record, run
@@ -171,7 +172,7 @@ def _search(reaches: Callable[[int], bool], total: int, budget: int) -> int:
 
 
 def _prepare_study(model: nn.Module, pairs: Sequence[Pair], batch_size: int) -> _Study:
-    subject = Subject.of(model)
+    subject = checked(model)
     check_pairs(pairs, subject.family.vocabulary)
     cases, clean, corrupt = [], 0.0, 0.0
     for batch in batches(pairs, batch_size, subject.device):

@@ -1,4 +1,4 @@
-"""GPT-NeoX: LayerNorms, biases, one projection in which each head's q, k and v follow one another, parallel residual."""
+"""GPT-NeoX: LayerNorms, biases, q, k and v of each head together in one projection, parallel residual."""
 
 from typing import Any
 
