@@ -34,7 +34,7 @@ _STILL = 1e-5
 
 @dataclass(frozen=True, eq=False)
 class _Zeroed:
-    """One row of the pass over slices: rows of a layer that give their bias only, from `first` to `last` position.
+    """One row of the pass over slices: rows of a layer that give their bias only, at the positions before `last`.
 
     `columns`: which inputs of the layers that read heads and neurons may move. `silent`: leading positions at which
     nothing may. `moves`: the kind of row of which at least one must move something.
