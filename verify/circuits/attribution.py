@@ -9,18 +9,18 @@ Cost per batch: two forward passes and `points` forward and backward passes, wha
 active positions only. Memory: float32 [readers, active positions, width] per batch; lower `batch_size` to bound it.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from verify.circuits.gradients import reader_gradients
+from verify.circuits.invariants import checked
 from verify.circuits.pairs import Batch, Pair, batches, check_pairs
 from verify.circuits.running import (
-    Activations,
+    Changes,
     Progress,
     Prompts,
     Subject,
@@ -29,44 +29,9 @@ from verify.circuits.running import (
     head_outputs,
     prepare,
     record,
-    run,
 )
 from verify.circuits.scores import EdgeScores, Rule
 from verify.errors import UsageError
-
-_TOKENS = 1024
-"""Most positions of one pass: as many as keep the matrix products busy, for each costs memory in every layer."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Gradients:
-    """Sums over integration points: `readers` [readers, B·T, width], `neurons` [layers, B, T, d_ff] or None."""
-
-    readers: Tensor
-    neurons: Tensor | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Pass:
-    """One forward and backward pass: the lifetime of its hooks, the sums they add to, and how many `points` it holds.
-
-    The points of one pair are rows that follow one another; their gradients come with the points' weights in them.
-    """
-
-    hooks: ExitStack
-    sums: _Gradients
-    points: int
-
-    def total(self, gradient: Tensor) -> Tensor:
-        """Sum [B · points, ...] over the points: float32 [B, ...]."""
-        return torch.unflatten(gradient.float(), 0, (-1, self.points)).sum(1)
-
-
-class _Normed(NamedTuple):
-    """The input of an RMS norm [rows, T, width] and the reciprocal of its root mean square [rows, T, 1], float32."""
-
-    stream: Tensor
-    inverse: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +60,14 @@ def attribute(
     Parameters may be float32 or bfloat16; differences, gradients and scores accumulate in float32.
     `progress(done, total)` counts pairs. Raises `UsageError` for an unsupported model, unusable pairs or options.
     """
-    subject = Subject.of(model)
+    subject = checked(model)
     family = subject.family
     schedule = integration_points(rule, points)
+    if neurons and family.d_ff == 0:
+        raise UsageError(
+            f"{family.architecture} is a mixture of experts: each of its MLPs is one node, without neurons",
+            remedy="attribute its edges only",
+        )
     check_pairs(pairs, family.vocabulary)
     graph, count = family.graph, len(pairs)
     total = torch.zeros(graph.n_writers, graph.n_readers)
@@ -163,120 +133,16 @@ def _attribute_batch(
     prompts = prepare(subject, batch)
     recorded, metrics = record(subject, prompts, torch.stack([prompts.corrupt, prompts.clean], 1).flatten(0, 1))
     metric_corrupt, metric_clean = metrics.view(-1, 2).T
-    changes = change(recorded)
+    changes = change(subject, recorded)
     del recorded
-    sums = _integrate(subject, prompts, schedule, neurons=neurons)
+    readers = reader_gradients(subject, prompts, schedule)
     with torch.no_grad():
-        edges = _edge_scores(subject, prompts, changes, sums.readers)
-        return _BatchScores(edges, _neuron_scores(changes, sums.neurons), metric_clean, metric_corrupt)
+        edges = _edge_scores(subject, prompts, changes, readers)
+        by_neuron = _neuron_scores(subject, changes, readers) if neurons else None
+        return _BatchScores(edges, by_neuron, metric_clean, metric_corrupt)
 
 
-def _integrate(subject: Subject, prompts: Prompts, schedule: list[tuple[float, float]], *, neurons: bool) -> _Gradients:
-    """Average the readers' input gradients over the points, as many of them in one pass as `_TOKENS` allow."""
-    size, length, width = prompts.clean.shape
-    family, device = subject.family, prompts.clean.device
-    graph = family.graph
-    sums = _Gradients(
-        readers=torch.zeros(graph.n_readers, prompts.positions, width, device=device),
-        neurons=torch.zeros(graph.layers, size, length, family.d_ff, device=device) if neurons else None,
-    )
-    start, step = prompts.corrupt.float(), prompts.clean.float() - prompts.corrupt.float()
-    together = max(1, _TOKENS // prompts.positions)
-    for first in range(0, len(schedule), together):
-        alphas, weights = torch.tensor(schedule[first : first + together], device=device).T
-        points = start[:, None] + alphas[:, None, None] * step[:, None]
-        embeddings = points.flatten(0, 1).to(prompts.clean.dtype).requires_grad_()
-        with ExitStack() as hooks:
-            current = _Pass(hooks, sums, len(alphas))
-            for layer in range(graph.layers):
-                _listen_to_heads(subject, layer, current)
-                _listen_to_mlp(subject, layer, current)
-            _listen_to_input(subject.module(family.final_norm), sums.readers[-1], current)
-            metric = run(subject, prompts, embeddings).view(size, -1) @ weights
-            # Only the hooks' side effects matter; asking for the embeddings' gradient makes the pass reach them all.
-            torch.autograd.grad(metric.sum(), embeddings)
-    return sums
-
-
-def _listen_to_input(module: nn.Module, target: Tensor, current: _Pass) -> None:
-    """Add the gradient at `module`'s own input to `target`, without what bypasses the module."""
-
-    def add(gradient: Tensor) -> None:
-        target.add_(current.total(gradient).view(target.shape))
-
-    def branch(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        # The residual stream keeps the original tensor; only this branch flows through the view.
-        view = args[0].view_as(args[0])
-        _on_gradient(view, add)
-        return (view, *args[1:])
-
-    current.hooks.enter_context(module.register_forward_pre_hook(branch))
-
-
-def _on_gradient(tensor: Tensor, hook: Callable[[Tensor], None]) -> None:
-    tensor.register_hook(hook)  # type: ignore[no-untyped-call]
-
-
-def _listen_to_mlp(subject: Subject, layer: int, current: _Pass) -> None:
-    site = subject.family.sites[layer]
-    column = subject.family.graph.mlp_column(layer)
-    _listen_to_input(subject.module(site.mlp_norm), current.sums.readers[column], current)
-    if current.sums.neurons is not None:
-        _listen_to_input(subject.module(site.down), current.sums.neurons[layer], current)
-
-
-def _listen_to_heads(subject: Subject, layer: int, current: _Pass) -> None:
-    """Add the gradient at the input of each head's q, k and v to its reader's row of the sums."""
-    family, site = subject.family, subject.family.sites[layer]
-    norm: Any = subject.module(site.attention_norm)
-    normed: list[_Normed] = []
-
-    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        stream = args[0].detach().float()
-        normed.append(_Normed(stream, torch.rsqrt(stream.square().mean(-1, keepdim=True) + norm.variance_epsilon)))
-
-    def listen(name: str, target: Tensor) -> None:
-        projection = subject.linear(name)
-
-        def watch(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-            plain = output.detach() if projection.bias is None else output.detach() - projection.bias
-
-            def add(gradient: Tensor) -> None:
-                scaled = projection.weight.float() * norm.weight.float()
-                _pull_back(target, gradient.float(), plain.float(), scaled, normed[0], current)
-
-            _on_gradient(output, add)
-
-        current.hooks.enter_context(projection.register_forward_hook(watch))
-
-    current.hooks.enter_context(norm.register_forward_pre_hook(keep))
-    for name, columns in zip((site.query, site.key, site.value), family.graph.projection_columns(layer), strict=True):
-        listen(name, current.sums.readers[columns])
-
-
-def _pull_back(
-    target: Tensor, gradient: Tensor, projected: Tensor, scaled: Tensor, normed: _Normed, current: _Pass
-) -> None:
-    """Add to `target` [heads, B·T, width] each head's gradient, pulled back through its projection and the RMS norm.
-
-    `gradient`, `projected`: at the projection's output, [B · points, T, heads · head_dim], `projected` without bias.
-    `scaled`: projection weight times norm weight, [heads · head_dim, width].
-    With x the norm's input, r = 1/rms(x) and y = r·V·x for V = `scaled`:  Jᵀg = r·Vᵀg − (r²/width)·⟨g, y⟩·x.
-    """
-    heads, count, width = target.shape
-    # linear in the gradient, so the points are summed before the one product with Vᵀ
-    through = current.total(gradient * normed.inverse).reshape(count, heads, -1)
-    target.baddbmm_(through.transpose(0, 1), scaled.view(heads, -1, width))
-    along = torch.unflatten(gradient * projected, -1, (heads, -1)).sum(-1) * (normed.inverse.square() / -width)
-
-    def by_position(value: Tensor) -> Tensor:
-        """[B · points, T, n] as [B·T, points, n]."""
-        return torch.unflatten(value, 0, (-1, current.points)).transpose(1, 2).flatten(0, 1)
-
-    target.transpose(0, 1).baddbmm_(by_position(along).transpose(1, 2), by_position(normed.stream))
-
-
-def _edge_scores(subject: Subject, prompts: Prompts, changes: Activations, readers: Tensor) -> Tensor:
+def _edge_scores(subject: Subject, prompts: Prompts, changes: Changes, readers: Tensor) -> Tensor:
     """Multiply the writers' differences with the readers' gradients: float32 [B, writers, readers].
 
     Writers are formed layer by layer and meet all later readers in one product, so that they never all exist at once.
@@ -287,7 +153,7 @@ def _edge_scores(subject: Subject, prompts: Prompts, changes: Activations, reade
     embedded = prompts.corrupt.float() - prompts.clean.float()
     edges[:, :1] = torch.bmm(embedded.reshape(size, 1, -1), by_reader)
     for layer in range(graph.layers):
-        heads = head_outputs(subject, layer, changes.heads[layer])
+        heads = head_outputs(subject, layer, changes.heads[layer], changes.attention_step(layer))
         block = torch.cat([heads, changes.mlps[layer].reshape(1, *heads.shape[1:])])
         by_writer = block.view(graph.heads + 1, size, -1).transpose(0, 1)
         first, rows = graph.mlp_column(layer), graph.head_rows(layer)
@@ -295,7 +161,19 @@ def _edge_scores(subject: Subject, prompts: Prompts, changes: Activations, reade
     return edges.mul_(graph.real.to(edges.device))
 
 
-def _neuron_scores(changes: Activations, gradients: Tensor | None) -> Tensor | None:
-    if gradients is None:
-        return None
-    return torch.stack([(step * slope).sum((0, 1)) for step, slope in zip(changes.neurons, gradients, strict=True)])
+def _neuron_scores(subject: Subject, changes: Changes, readers: Tensor) -> Tensor:
+    """Multiply the neurons' differences with the gradients at them: float32 [layers, d_ff], summed over pairs.
+
+    What an MLP writes is read by the later readers alone, so their gradients sum to the gradient at its output.
+    """
+    graph, sites = subject.family.graph, subject.family.sites
+    scores = []
+    later, end = torch.zeros_like(readers[0]), graph.n_readers
+    for layer in reversed(range(graph.layers)):
+        first = graph.mlp_column(layer) + 1
+        later, end = later + readers[first:end].sum(0), first
+        step, down = changes.mlp_step(layer), sites[layer].down
+        assert down is not None
+        written = later if step is None else step.backward(later)
+        scores.append((changes.neurons[layer].flatten(0, 1) * (written @ subject.matrix(down).float())).sum(0))
+    return torch.stack(scores[::-1])
