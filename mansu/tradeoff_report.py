@@ -34,7 +34,7 @@ _LINES = {
 }
 _LABELS = (
     # curve, text, share of the largest count it stands at, offset in points, alignment
-    ("crossing", "can change code", 3e-3, (-6, 4), "right"),
+    ("crossing", "can change code", 3e-2, (-6, 4), "right"),
     ("five_rows_fixed_scale", "can satisfy\nthe five rows", 1e-4, (8, -14), "left"),
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
