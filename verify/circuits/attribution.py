@@ -9,6 +9,7 @@ Cost per batch: two forward passes and `points` forward and backward passes, wha
 active positions only. Memory: float32 [readers, active positions, width] per batch; lower `batch_size` to bound it.
 """
 
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from verify.circuits.circuit import Circuit
+from verify.circuits.metrics import Metric, answer_minus_alternatives
 from verify.circuits.pairs import Batch, Pair, batches, check_pairs
+from verify.circuits.patching import faithfulness
 from verify.circuits.running import (
     Activations,
     Progress,
@@ -32,6 +36,7 @@ from verify.circuits.running import (
     run,
 )
 from verify.circuits.scores import EdgeScores, Rule
+from verify.circuits.weights import weight_of
 from verify.errors import UsageError
 
 _TOKENS = 1024
@@ -40,10 +45,15 @@ _TOKENS = 1024
 
 @dataclass(frozen=True, eq=False)
 class _Gradients:
-    """Sums over integration points: `readers` [readers, B·T, width], `neurons` [layers, B, T, d_ff] or None."""
+    """Sums over integration points.
+
+    `readers` [readers, B·T, width]; where asked for, `neurons` [layers, B, T, d_ff] and `channels`
+    [layers, B, T, heads · head_dim].
+    """
 
     readers: Tensor
     neurons: Tensor | None
+    channels: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,10 +81,14 @@ class _Normed(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _BatchScores:
-    """One batch: `edges` [B, writers, readers], `neurons` [layers, d_ff] summed over pairs, metrics [B]."""
+    """One batch: `edges` [B, writers, readers] and metrics [B].
+
+    `neurons` [layers, d_ff] and `channels` [layers, heads · head_dim] are sums over pairs.
+    """
 
     edges: Tensor
     neurons: Tensor | None
+    channels: Tensor | None
     clean: Tensor
     corrupt: Tensor
 
@@ -85,29 +99,35 @@ def attribute(
     *,
     rule: Rule = "midpoint",
     points: int = 5,
+    metric: Metric = answer_minus_alternatives,
     batch_size: int = 20,
     per_example: bool = False,
     neurons: bool = False,
+    channels: bool = False,
     progress: Progress | None = None,
 ) -> EdgeScores:
     """Score every edge of `model` on `pairs`; the model is left as it was.
 
+    `rule`: `left`, `midpoint` or `gauss` integrate over `points`; `clean` and `corrupt` are plain EAP, one gradient at
+    that end. `metric`: see metrics.py. `neurons`, `channels`: score the inputs of the down and of the output
+    projections in the same passes.
     Parameters may be float32 or bfloat16; differences, gradients and scores accumulate in float32.
     `progress(done, total)` counts pairs. Raises `UsageError` for an unsupported model, unusable pairs or options.
     """
     subject = Subject.of(model)
     family = subject.family
     schedule = integration_points(rule, points)
-    check_pairs(pairs, family.vocabulary)
+    check_pairs(pairs, family.vocabulary, metric)
     graph, count = family.graph, len(pairs)
     total = torch.zeros(graph.n_writers, graph.n_readers)
     kept = torch.empty(count, graph.n_writers, graph.n_readers) if per_example else None
     neuron_total = torch.zeros(graph.layers, family.d_ff) if neurons else None
+    channel_total = torch.zeros(graph.layers, graph.heads * family.head_dim) if channels else None
     clean, corrupt, input_row = torch.empty(count), torch.empty(count), torch.empty(count)
     done = 0
     with frozen(model), torch.enable_grad():
-        for batch in batches(pairs, batch_size, subject.device):
-            found = _attribute_batch(subject, batch, schedule, neurons=neurons)
+        for batch in batches(pairs, batch_size, subject.device, metric):
+            found = _attribute_batch(subject, batch, schedule, neurons=neurons, channels=channels)
             order = list(batch.order)
             total += found.edges.sum(0).cpu()
             clean[order], corrupt[order] = found.clean.cpu(), found.corrupt.cpu()
@@ -116,6 +136,8 @@ def attribute(
                 kept[order] = found.edges.cpu()
             if neuron_total is not None and found.neurons is not None:
                 neuron_total += found.neurons.cpu()
+            if channel_total is not None and found.channels is not None:
+                channel_total += found.channels.cpu()
             done += len(order)
             if progress is not None:
                 progress(done, count)
@@ -123,23 +145,42 @@ def attribute(
         graph=graph,
         pairs=tuple(pairs),
         rule=rule,
-        points=points,
+        points=len(schedule),
         scores=total / count,
         per_example=kept,
         neurons=None if neuron_total is None else neuron_total / count,
         metric_clean=clean,
         metric_corrupt=corrupt,
-        residual=_residual(input_row, corrupt - clean),
+        residual=residual_of(input_row, corrupt - clean),
+        channels=None if channel_total is None else channel_total.view(graph.layers, graph.heads, -1) / count,
+        metric=metric,
+        runner=_runner(model, metric, batch_size),
     )
+
+
+def _runner(model: nn.Module, metric: Metric, batch_size: int) -> Callable[[Circuit, Sequence[Pair]], float]:
+    """Return what `EdgeScores.run` calls; it does not keep the model alive."""
+    reference = weakref.ref(model)
+
+    def run_circuit(circuit: Circuit, pairs: Sequence[Pair]) -> float:
+        subject = reference()
+        if subject is None:
+            raise UsageError("the model of these scores is gone", remedy="call faithfulness(model, pairs, circuit)")
+        return faithfulness(subject, pairs, circuit, metric=metric, batch_size=batch_size)
+
+    return run_circuit
 
 
 def integration_points(rule: Rule, points: int) -> list[tuple[float, float]]:
     """Return (alpha, weight) of each point; alpha runs from 0, corrupt, to 1, clean; weights sum to one.
 
-    `left` is the public EAP-IG's rule, for parity; `midpoint` and `gauss` (Gauss-Legendre) are symmetric.
+    `left` is the public EAP-IG's rule, for parity; `midpoint` and `gauss` (Gauss-Legendre) are symmetric. `clean` and
+    `corrupt` have one point, whatever `points`.
     """
     if points < 1:
         raise UsageError("integration needs at least one point", found=str(points))
+    if rule in {"clean", "corrupt"}:
+        return [(float(rule == "clean"), 1.0)]
     if rule == "left":
         return [(k / points, 1 / points) for k in range(points)]
     if rule == "midpoint":
@@ -147,10 +188,11 @@ def integration_points(rule: Rule, points: int) -> list[tuple[float, float]]:
     if rule == "gauss":
         nodes, weights = np.polynomial.legendre.leggauss(points)
         return [(float(x + 1) / 2, float(w) / 2) for x, w in zip(nodes, weights, strict=True)]
-    raise UsageError("unknown integration rule", expected="left, midpoint or gauss", found=str(rule))
+    raise UsageError("unknown integration rule", expected="left, midpoint, gauss, clean or corrupt", found=str(rule))
 
 
-def _residual(found: Tensor, wanted: Tensor) -> float:
+def residual_of(found: Tensor, wanted: Tensor) -> float:
+    """Return Σ|found − wanted| / Σ|wanted|; 0 where both are 0."""
     error, scale = float((found - wanted).abs().sum()), float(wanted.abs().sum())
     if scale == 0:
         return 0.0 if error == 0 else float("inf")
@@ -158,27 +200,36 @@ def _residual(found: Tensor, wanted: Tensor) -> float:
 
 
 def _attribute_batch(
-    subject: Subject, batch: Batch, schedule: list[tuple[float, float]], *, neurons: bool
+    subject: Subject, batch: Batch, schedule: list[tuple[float, float]], *, neurons: bool, channels: bool
 ) -> _BatchScores:
     prompts = prepare(subject, batch)
     recorded, metrics = record(subject, prompts, torch.stack([prompts.corrupt, prompts.clean], 1).flatten(0, 1))
     metric_corrupt, metric_clean = metrics.view(-1, 2).T
     changes = change(recorded)
     del recorded
-    sums = _integrate(subject, prompts, schedule, neurons=neurons)
+    sums = _integrate(subject, prompts, schedule, neurons=neurons, channels=channels)
     with torch.no_grad():
-        edges = _edge_scores(subject, prompts, changes, sums.readers)
-        return _BatchScores(edges, _neuron_scores(changes, sums.neurons), metric_clean, metric_corrupt)
+        return _BatchScores(
+            edges=_edge_scores(subject, prompts, changes, sums.readers),
+            neurons=_inner_scores(changes.neurons, sums.neurons),
+            channels=_inner_scores(changes.heads, sums.channels),
+            clean=metric_clean,
+            corrupt=metric_corrupt,
+        )
 
 
-def _integrate(subject: Subject, prompts: Prompts, schedule: list[tuple[float, float]], *, neurons: bool) -> _Gradients:
+def _integrate(
+    subject: Subject, prompts: Prompts, schedule: list[tuple[float, float]], *, neurons: bool, channels: bool
+) -> _Gradients:
     """Average the readers' input gradients over the points, as many of them in one pass as `_TOKENS` allow."""
     size, length, width = prompts.clean.shape
     family, device = subject.family, prompts.clean.device
     graph = family.graph
+    mixed = graph.heads * family.head_dim
     sums = _Gradients(
         readers=torch.zeros(graph.n_readers, prompts.positions, width, device=device),
         neurons=torch.zeros(graph.layers, size, length, family.d_ff, device=device) if neurons else None,
+        channels=torch.zeros(graph.layers, size, length, mixed, device=device) if channels else None,
     )
     start, step = prompts.corrupt.float(), prompts.clean.float() - prompts.corrupt.float()
     together = max(1, _TOKENS // prompts.positions)
@@ -242,13 +293,15 @@ def _listen_to_heads(subject: Subject, layer: int, current: _Pass) -> None:
             plain = output.detach() if projection.bias is None else output.detach() - projection.bias
 
             def add(gradient: Tensor) -> None:
-                scaled = projection.weight.float() * norm.weight.float()
+                scaled = weight_of(projection) * norm.weight.float()
                 _pull_back(target, gradient.float(), plain.float(), scaled, normed[0], current)
 
             _on_gradient(output, add)
 
         current.hooks.enter_context(projection.register_forward_hook(watch))
 
+    if current.sums.channels is not None:
+        _listen_to_input(subject.module(site.output), current.sums.channels[layer], current)
     current.hooks.enter_context(norm.register_forward_pre_hook(keep))
     for name, columns in zip((site.query, site.key, site.value), family.graph.projection_columns(layer), strict=True):
         listen(name, current.sums.readers[columns])
@@ -295,7 +348,8 @@ def _edge_scores(subject: Subject, prompts: Prompts, changes: Activations, reade
     return edges.mul_(graph.real.to(edges.device))
 
 
-def _neuron_scores(changes: Activations, gradients: Tensor | None) -> Tensor | None:
+def _inner_scores(changes: list[Tensor], gradients: Tensor | None) -> Tensor | None:
+    """Multiply differences [B, T, n] with gradients, layer by layer: float32 [layers, n]."""
     if gradients is None:
         return None
-    return torch.stack([(step * slope).sum((0, 1)) for step, slope in zip(changes.neurons, gradients, strict=True)])
+    return torch.stack([(step * slope).sum((0, 1)) for step, slope in zip(changes, gradients, strict=True)])

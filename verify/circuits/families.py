@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from verify.circuits.graph import Graph
+from verify.circuits.weights import is_four_bit
 from verify.errors import UsageError
 
 _NODE = re.compile(r"a(?P<al>\d+)\.(?P<kind>[hk])(?P<head>\d+)|m(?P<ml>\d+)(\.n(?P<neuron>\d+))?")
@@ -105,7 +106,7 @@ def describe(model: nn.Module) -> Family:
     """Return the anatomy of `model`.
 
     Raises `UsageError` for an unknown architecture, or when a projection is not a plain floating-point Linear
-    (a packed 4-bit layer or an adapter: attribution needs the effective weight).
+    (an adapter, or another packing than bitsandbytes': attribution needs the effective weight).
     """
     architecture = type(model).__name__
     builder = _FAMILIES.get(architecture)
@@ -124,12 +125,15 @@ def describe(model: nn.Module) -> Family:
 
 
 def linear(model: nn.Module, name: str) -> nn.Linear:
-    """Return the Linear called `name`; raise `UsageError` unless its weight is a floating-point [out, in] matrix."""
+    """Return the Linear called `name`.
+
+    Raises `UsageError` unless it has a floating-point [out, in] matrix, or is a `Linear4bit` of bitsandbytes.
+    """
     module = model.get_submodule(name)
     if not isinstance(module, nn.Linear) or not _is_plain(module):
         raise UsageError(
             f"{name} holds no plain weight matrix",
-            expected="a torch Linear with floating-point weights",
+            expected="a torch Linear with floating-point weights, or a bitsandbytes Linear4bit",
             found=type(module).__name__,
             remedy="load the model unquantized and without adapters, or write the dequantized weights into it",
         )
@@ -138,6 +142,8 @@ def linear(model: nn.Module, name: str) -> nn.Linear:
 
 def _is_plain(module: nn.Linear) -> bool:
     weight = module.weight
+    if is_four_bit(module):
+        return True
     return weight.is_floating_point() and weight.shape == (module.out_features, module.in_features)
 
 

@@ -13,6 +13,7 @@ from transformers import DynamicCache
 
 from verify.circuits.families import Family, describe, linear
 from verify.circuits.pairs import Batch
+from verify.circuits.weights import unpacked, weight_of
 
 # progress(done, total)
 Progress = Callable[[int, int], None]
@@ -85,7 +86,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
     try:
         model.eval()
         model.requires_grad_(requires_grad=False)
-        yield
+        with unpacked(model):
+            yield
     finally:
         for parameter, flag in gradients:
             parameter.requires_grad_(flag)
@@ -175,6 +177,6 @@ def head_outputs(subject: Subject, layer: int, mixed: Tensor) -> Tensor:
     """
     family = subject.family
     heads, dim = family.graph.heads, family.head_dim
-    weight = subject.linear(family.sites[layer].output).weight.float()
+    weight = weight_of(subject.linear(family.sites[layer].output))
     by_head = mixed.float().reshape(-1, heads, dim).transpose(0, 1)
     return torch.bmm(by_head, weight.view(family.width, heads, dim).permute(1, 2, 0))
