@@ -32,7 +32,8 @@ def unpacked(model: nn.Module) -> Iterator[None]:
     """Keep every `Linear4bit` in the layout that has gradients and can be dequantized.
 
     On processors with bfloat16 instructions bitsandbytes 0.50 packs the weights at the first evaluation without
-    gradients, for a kernel that rounds to bfloat16 and that no gradient passes. On exit the layers may pack again.
+    gradients, for a kernel that rounds to bfloat16 and that no gradient passes. That rounds the scales to bfloat16 for
+    good: a layer that was evaluated so before is scored with the scales it has now. On exit the layers may pack again.
     """
     layers: list[Any] = [module for module in model.modules() if is_four_bit(module)]
     allowed = [layer.support_avx512bf16_for_cpu for layer in layers]
