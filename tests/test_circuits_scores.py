@@ -84,7 +84,7 @@ def test_scores_do_not_keep_the_model_alive() -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_channels_sum_to_their_heads(name: str) -> None:
     model, pairs = tiny(name), tiny_pairs()
-    scores = attribute(model, pairs, points=3, channels=True, neurons=True)
+    scores = attribute(model, pairs, points=3, channels=True)
     channels = scores.channels
     assert channels is not None
     assert channels.shape[:2] == (3, 4)

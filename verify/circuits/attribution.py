@@ -13,18 +13,19 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from verify.circuits.circuit import Circuit
+from verify.circuits.families import Norm, Rows, gain, offset
 from verify.circuits.metrics import Metric, answer_minus_alternatives
+from verify.circuits.norms import Normed, PostNormStep, normed
 from verify.circuits.pairs import Batch, Pair, batches, check_pairs
 from verify.circuits.patching import faithfulness
 from verify.circuits.running import (
-    Activations,
+    Changes,
     Progress,
     Prompts,
     Subject,
@@ -36,7 +37,6 @@ from verify.circuits.running import (
     run,
 )
 from verify.circuits.scores import EdgeScores, Rule
-from verify.circuits.weights import weight_of
 from verify.errors import UsageError
 
 _TOKENS = 1024
@@ -44,39 +44,20 @@ _TOKENS = 1024
 
 
 @dataclass(frozen=True, eq=False)
-class _Gradients:
-    """Sums over integration points.
-
-    `readers` [readers, B·T, width]; where asked for, `neurons` [layers, B, T, d_ff] and `channels`
-    [layers, B, T, heads · head_dim].
-    """
-
-    readers: Tensor
-    neurons: Tensor | None
-    channels: Tensor | None
-
-
-@dataclass(frozen=True, eq=False)
 class _Pass:
     """One forward and backward pass: the lifetime of its hooks, the sums they add to, and how many `points` it holds.
 
-    The points of one pair are rows that follow one another; their gradients come with the points' weights in them.
+    `readers` [readers, B·T, width]: the sums over integration points. The points of one
+    pair are rows that follow one another; their gradients come with the points' weights in them.
     """
 
     hooks: ExitStack
-    sums: _Gradients
+    readers: Tensor
     points: int
 
     def total(self, gradient: Tensor) -> Tensor:
         """Sum [B · points, ...] over the points: float32 [B, ...]."""
         return torch.unflatten(gradient.float(), 0, (-1, self.points)).sum(1)
-
-
-class _Normed(NamedTuple):
-    """The input of an RMS norm [rows, T, width] and the reciprocal of its root mean square [rows, T, 1], float32."""
-
-    stream: Tensor
-    inverse: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +99,11 @@ def attribute(
     family = subject.family
     schedule = integration_points(rule, points)
     check_pairs(pairs, family.vocabulary, metric)
+    if neurons and family.d_ff == 0:
+        raise UsageError(
+            f"{family.architecture} is a mixture of experts: each of its MLPs is one node, without neurons",
+            remedy="attribute its edges only",
+        )
     graph, count = family.graph, len(pairs)
     total = torch.zeros(graph.n_writers, graph.n_readers)
     kept = torch.empty(count, graph.n_writers, graph.n_readers) if per_example else None
@@ -205,32 +191,28 @@ def _attribute_batch(
     prompts = prepare(subject, batch)
     recorded, metrics = record(subject, prompts, torch.stack([prompts.corrupt, prompts.clean], 1).flatten(0, 1))
     metric_corrupt, metric_clean = metrics.view(-1, 2).T
-    changes = change(recorded)
+    changes = change(subject, recorded)
     del recorded
-    sums = _integrate(subject, prompts, schedule, neurons=neurons, channels=channels)
+    readers = _integrate(subject, prompts, schedule)
     with torch.no_grad():
         return _BatchScores(
-            edges=_edge_scores(subject, prompts, changes, sums.readers),
-            neurons=_inner_scores(changes.neurons, sums.neurons),
-            channels=_inner_scores(changes.heads, sums.channels),
+            edges=_edge_scores(subject, prompts, changes, readers),
+            neurons=_neuron_scores(subject, changes, readers) if neurons else None,
+            channels=_channel_scores(subject, changes, readers) if channels else None,
             clean=metric_clean,
             corrupt=metric_corrupt,
         )
 
 
-def _integrate(
-    subject: Subject, prompts: Prompts, schedule: list[tuple[float, float]], *, neurons: bool, channels: bool
-) -> _Gradients:
-    """Average the readers' input gradients over the points, as many of them in one pass as `_TOKENS` allow."""
-    size, length, width = prompts.clean.shape
+def _integrate(subject: Subject, prompts: Prompts, schedule: list[tuple[float, float]]) -> Tensor:
+    """Average the readers' input gradients over the points, as many of them in one pass as `_TOKENS` allow.
+
+    Returns float32 [readers, B·T, width].
+    """
+    size, _, width = prompts.clean.shape
     family, device = subject.family, prompts.clean.device
     graph = family.graph
-    mixed = graph.heads * family.head_dim
-    sums = _Gradients(
-        readers=torch.zeros(graph.n_readers, prompts.positions, width, device=device),
-        neurons=torch.zeros(graph.layers, size, length, family.d_ff, device=device) if neurons else None,
-        channels=torch.zeros(graph.layers, size, length, mixed, device=device) if channels else None,
-    )
+    readers = torch.zeros(graph.n_readers, prompts.positions, width, device=device)
     start, step = prompts.corrupt.float(), prompts.clean.float() - prompts.corrupt.float()
     together = max(1, _TOKENS // prompts.positions)
     for first in range(0, len(schedule), together):
@@ -238,15 +220,15 @@ def _integrate(
         points = start[:, None] + alphas[:, None, None] * step[:, None]
         embeddings = points.flatten(0, 1).to(prompts.clean.dtype).requires_grad_()
         with ExitStack() as hooks:
-            current = _Pass(hooks, sums, len(alphas))
-            for layer in range(graph.layers):
+            current = _Pass(hooks, readers, len(alphas))
+            for layer, site in enumerate(family.sites):
                 _listen_to_heads(subject, layer, current)
-                _listen_to_mlp(subject, layer, current)
-            _listen_to_input(subject.module(family.final_norm), sums.readers[-1], current)
+                _listen_to_input(subject.module(site.mlp_norm.name), readers[graph.mlp_column(layer)], current)
+            _listen_to_input(subject.module(family.final_norm.name), readers[-1], current)
             metric = run(subject, prompts, embeddings).view(size, -1) @ weights
             # Only the hooks' side effects matter; asking for the embeddings' gradient makes the pass reach them all.
             torch.autograd.grad(metric.sum(), embeddings)
-    return sums
+    return readers
 
 
 def _listen_to_input(module: nn.Module, target: Tensor, current: _Pass) -> None:
@@ -268,68 +250,69 @@ def _on_gradient(tensor: Tensor, hook: Callable[[Tensor], None]) -> None:
     tensor.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
-def _listen_to_mlp(subject: Subject, layer: int, current: _Pass) -> None:
-    site = subject.family.sites[layer]
-    column = subject.family.graph.mlp_column(layer)
-    _listen_to_input(subject.module(site.mlp_norm), current.sums.readers[column], current)
-    if current.sums.neurons is not None:
-        _listen_to_input(subject.module(site.down), current.sums.neurons[layer], current)
-
-
 def _listen_to_heads(subject: Subject, layer: int, current: _Pass) -> None:
     """Add the gradient at the input of each head's q, k and v to its reader's row of the sums."""
     family, site = subject.family, subject.family.sites[layer]
-    norm: Any = subject.module(site.attention_norm)
-    normed: list[_Normed] = []
+    norm = site.attention_norm
+    seen: list[Normed] = []
 
     def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        stream = args[0].detach().float()
-        normed.append(_Normed(stream, torch.rsqrt(stream.square().mean(-1, keepdim=True) + norm.variance_epsilon)))
+        seen.append(normed(norm, args[0].detach()))
 
-    def listen(name: str, target: Tensor) -> None:
-        projection = subject.linear(name)
+    def listen(rows: Rows, target: Tensor) -> None:
+        heads = len(target)
+        fixed = offset(subject.model, norm, rows, heads)
 
         def watch(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-            plain = output.detach() if projection.bias is None else output.detach() - projection.bias
+            plain = rows.outputs(output.detach(), heads).float()
+            if fixed is not None:
+                plain = plain - fixed
 
             def add(gradient: Tensor) -> None:
-                scaled = weight_of(projection) * norm.weight.float()
-                _pull_back(target, gradient.float(), plain.float(), scaled, normed[0], current)
+                own = rows.outputs(gradient, heads).float()
+                _pull_back(target, own, plain, _scaled(subject, norm, rows, heads), seen[0], current)
 
             _on_gradient(output, add)
 
-        current.hooks.enter_context(projection.register_forward_hook(watch))
+        current.hooks.enter_context(subject.module(rows.module).register_forward_hook(watch))
 
-    if current.sums.channels is not None:
-        _listen_to_input(subject.module(site.output), current.sums.channels[layer], current)
-    current.hooks.enter_context(norm.register_forward_pre_hook(keep))
-    for name, columns in zip((site.query, site.key, site.value), family.graph.projection_columns(layer), strict=True):
-        listen(name, current.sums.readers[columns])
+    current.hooks.enter_context(subject.module(norm.name).register_forward_pre_hook(keep))
+    for rows, columns in zip((site.query, site.key, site.value), family.graph.projection_columns(layer), strict=True):
+        listen(rows, current.readers[columns])
 
 
-def _pull_back(
-    target: Tensor, gradient: Tensor, projected: Tensor, scaled: Tensor, normed: _Normed, current: _Pass
-) -> None:
-    """Add to `target` [heads, B·T, width] each head's gradient, pulled back through its projection and the RMS norm.
+def _scaled(subject: Subject, norm: Norm, rows: Rows, heads: int) -> Tensor:
+    """Return weight times gain, float32 [heads, head_dim, width]: the projection of the norm's input over its scale.
 
-    `gradient`, `projected`: at the projection's output, [B · points, T, heads · head_dim], `projected` without bias.
-    `scaled`: projection weight times norm weight, [heads · head_dim, width].
-    With x the norm's input, r = 1/rms(x) and y = r·V·x for V = `scaled`:  Jᵀg = r·Vᵀg − (r²/width)·⟨g, y⟩·x.
+    Where the norm takes the mean off its input, the product gives nothing for a constant: taking the mean off each row
+    says so.
+    """
+    scaled = subject.weights(rows, heads).float() * gain(subject.model, norm)
+    return scaled - scaled.mean(-1, keepdim=True) if norm.centred else scaled
+
+
+def _pull_back(target: Tensor, gradient: Tensor, projected: Tensor, scaled: Tensor, at: Normed, current: _Pass) -> None:
+    """Add to `target` [heads, B·T, width] each head's gradient, pulled back through its projection and the norm.
+
+    `gradient`, `projected`: at the projection's output, [B · points, T, heads, head_dim], `projected` without what does
+    not depend on the stream. `scaled`: see there. `at`: the norm's input.
+    With x the norm's input (less its mean), r its inverse scale and y = r·V·x for V = `scaled`:
+    Jᵀg = r·Vᵀg − (r²/width)·⟨g, y⟩·x.
     """
     heads, count, width = target.shape
     # linear in the gradient, so the points are summed before the one product with Vᵀ
-    through = current.total(gradient * normed.inverse).reshape(count, heads, -1)
-    target.baddbmm_(through.transpose(0, 1), scaled.view(heads, -1, width))
-    along = torch.unflatten(gradient * projected, -1, (heads, -1)).sum(-1) * (normed.inverse.square() / -width)
+    through = current.total(gradient * at.inverse[..., None]).reshape(count, heads, -1)
+    target.baddbmm_(through.transpose(0, 1), scaled)
+    along = (gradient * projected).sum(-1) * (at.inverse.square() / -width)
 
     def by_position(value: Tensor) -> Tensor:
         """[B · points, T, n] as [B·T, points, n]."""
         return torch.unflatten(value, 0, (-1, current.points)).transpose(1, 2).flatten(0, 1)
 
-    target.transpose(0, 1).baddbmm_(by_position(along).transpose(1, 2), by_position(normed.stream))
+    target.transpose(0, 1).baddbmm_(by_position(along).transpose(1, 2), by_position(at.stream))
 
 
-def _edge_scores(subject: Subject, prompts: Prompts, changes: Activations, readers: Tensor) -> Tensor:
+def _edge_scores(subject: Subject, prompts: Prompts, changes: Changes, readers: Tensor) -> Tensor:
     """Multiply the writers' differences with the readers' gradients: float32 [B, writers, readers].
 
     Writers are formed layer by layer and meet all later readers in one product, so that they never all exist at once.
@@ -340,7 +323,7 @@ def _edge_scores(subject: Subject, prompts: Prompts, changes: Activations, reade
     embedded = prompts.corrupt.float() - prompts.clean.float()
     edges[:, :1] = torch.bmm(embedded.reshape(size, 1, -1), by_reader)
     for layer in range(graph.layers):
-        heads = head_outputs(subject, layer, changes.heads[layer])
+        heads = head_outputs(subject, layer, changes.heads[layer], changes.attention_step(layer))
         block = torch.cat([heads, changes.mlps[layer].reshape(1, *heads.shape[1:])])
         by_writer = block.view(graph.heads + 1, size, -1).transpose(0, 1)
         first, rows = graph.mlp_column(layer), graph.head_rows(layer)
@@ -348,8 +331,31 @@ def _edge_scores(subject: Subject, prompts: Prompts, changes: Activations, reade
     return edges.mul_(graph.real.to(edges.device))
 
 
-def _inner_scores(changes: list[Tensor], gradients: Tensor | None) -> Tensor | None:
-    """Multiply differences [B, T, n] with gradients, layer by layer: float32 [layers, n]."""
-    if gradients is None:
-        return None
-    return torch.stack([(step * slope).sum((0, 1)) for step, slope in zip(changes, gradients, strict=True)])
+def _neuron_scores(subject: Subject, changes: Changes, readers: Tensor) -> Tensor:
+    """Multiply the neurons' differences with the gradients at them: float32 [layers, d_ff], summed over pairs."""
+    scores = []
+    for layer, (site, changed) in enumerate(zip(subject.family.sites, changes.neurons, strict=True)):
+        assert site.down is not None
+        written = _written_gradient(subject, readers, subject.family.graph.mlp_row(layer), changes.mlp_step(layer))
+        scores.append((changed.flatten(0, 1) * (written @ subject.matrix(site.down).float())).sum(0))
+    return torch.stack(scores)
+
+
+def _channel_scores(subject: Subject, changes: Changes, readers: Tensor) -> Tensor:
+    """Multiply the heads' differences with the gradients at them: float32 [layers, heads · head_dim], as above."""
+    scores = []
+    for layer, (site, changed) in enumerate(zip(subject.family.sites, changes.heads, strict=True)):
+        row = subject.family.graph.head_rows(layer).start
+        written = _written_gradient(subject, readers, row, changes.attention_step(layer))
+        scores.append((changed.flatten(0, 1) * (written @ subject.matrix(site.output).float())).sum(0))
+    return torch.stack(scores)
+
+
+def _written_gradient(subject: Subject, readers: Tensor, row: int, step: PostNormStep | None) -> Tensor:
+    """Return the gradient at what a writer's projection gives, float32 [B·T, width].
+
+    What is written is read by the readers alone, so their gradients sum to the gradient at it.
+    """
+    later = subject.family.graph.real[row].to(readers.device, readers.dtype)
+    written = torch.tensordot(later, readers, 1)
+    return written if step is None else step.backward(written)

@@ -18,11 +18,15 @@ _READER = re.compile(r"(?P<node>[^<]+)(<[qkv]>)?")
 
 @dataclass(frozen=True)
 class Graph:
-    """Names and order of writers (rows) and readers (columns) of a decoder with `layers` identical layers."""
+    """Names and order of writers (rows) and readers (columns) of a decoder with `layers` identical layers.
+
+    `parallel`: the MLP of a layer reads what its attention reads, not what that attention writes.
+    """
 
     layers: int
     heads: int
     kv_heads: int
+    parallel: bool = False
 
     @property
     def group(self) -> int:
@@ -45,8 +49,12 @@ class Graph:
         return slice(start, start + self.heads)
 
     def mlp_row(self, layer: int) -> int:
-        """Row of the MLP of `layer`; every row before it is read by that MLP."""
+        """Row of the MLP of `layer`."""
         return 1 + layer * (self.heads + 1) + self.heads
+
+    def read_by_mlp(self, layer: int) -> int:
+        """How many rows, the first ones, the MLP of `layer` reads."""
+        return self.head_rows(layer).start if self.parallel else self.mlp_row(layer)
 
     def attention_columns(self, layer: int) -> slice:
         """Columns of the q, k and v readers of `layer`, in this order."""
@@ -89,7 +97,7 @@ class Graph:
         mask = torch.zeros(self.n_writers, self.n_readers, dtype=torch.bool)
         for layer in range(self.layers):
             mask[: self.head_rows(layer).start, self.attention_columns(layer)] = True
-            mask[: self.mlp_row(layer), self.mlp_column(layer)] = True
+            mask[: self.read_by_mlp(layer), self.mlp_column(layer)] = True
         mask[:, -1] = True
         return mask
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from verify.circuits.circuit import Circuit, full_circuit
 from verify.circuits.extraction import Extraction, top_edges
+from verify.circuits.families import Rows, bias
 from verify.circuits.metrics import Metric, answer_minus_alternatives
+from verify.circuits.norms import PostNormStep
 from verify.circuits.pairs import Pair, batches, check_pairs
 from verify.circuits.running import Activations, Progress, Prompts, Subject, frozen, head_outputs, prepare, record, run
 from verify.circuits.scores import EdgeScores
-from verify.circuits.weights import weight_of
 from verify.errors import UndecidedError, UsageError
 
 MAX_EVALUATIONS = 12
@@ -255,7 +256,7 @@ def _run_patched(subject: Subject, case: _Case, circuit: Circuit) -> Tensor:
         for layer in range(graph.layers):
             _patch_heads(hooks, subject, layer, patch)
             _patch_mlp(hooks, subject, layer, patch)
-        _patch_input(hooks, subject.module(family.final_norm), graph.n_readers - 1, graph.n_writers, patch)
+        _patch_input(hooks, subject.module(family.final_norm.name), graph.n_readers - 1, graph.n_writers, patch)
         return run(subject, prompts, prompts.clean)
 
 
@@ -278,40 +279,46 @@ def _patch_mlp(hooks: ExitStack, subject: Subject, layer: int, patch: _Patch) ->
     def keep(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
         patch.deltas[row] = (output.float() - patch.case.corrupt.mlps[layer].float()).flatten(0, 1)
 
-    _patch_input(hooks, subject.module(site.mlp_norm), graph.mlp_column(layer), row, patch)
-    hooks.enter_context(subject.module(site.mlp).register_forward_hook(keep))
+    _patch_input(hooks, subject.module(site.mlp_norm.name), graph.mlp_column(layer), graph.read_by_mlp(layer), patch)
+    hooks.enter_context(subject.module(site.mlp_writer).register_forward_hook(keep))
 
 
 def _patch_heads(hooks: ExitStack, subject: Subject, layer: int, patch: _Patch) -> None:
     """Give every q, k and v head its own input; record what the heads then write."""
     family = subject.family
     site, graph = family.sites[layer], family.graph
-    norm = subject.module(site.attention_norm)
-    columns, rows = graph.attention_columns(layer), graph.head_rows(layer)
+    norm = subject.module(site.attention_norm.name)
+    columns, written = graph.attention_columns(layer), graph.head_rows(layer)
     inputs: list[Tensor] = []
 
     def read(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         stream = args[0]
-        own = stream.float() - patch.missing(columns, rows.start, stream)
+        own = stream.float() - patch.missing(columns, written.start, stream)
         # `forward` rather than a call: this runs inside the norm's own hook.
         inputs.append(norm.forward(own.to(stream.dtype)).flatten(1, 2))
 
-    def project(name: str, readers: slice) -> None:
-        projection = subject.linear(name)
+    def project(rows: Rows, readers: slice) -> None:
         heads = slice(readers.start - columns.start, readers.stop - columns.start)
+        count = heads.stop - heads.start
 
         def replace(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            weight = weight_of(projection).to(output.dtype).view(heads.stop - heads.start, -1, family.width)
-            own = torch.bmm(inputs[0][heads], weight.transpose(1, 2)).transpose(0, 1).reshape(output.shape)
-            return own if projection.bias is None else own + projection.bias
+            weight = subject.weights(rows, count).to(output.dtype)
+            own = torch.bmm(inputs[0][heads], weight.transpose(1, 2)).transpose(0, 1)
+            replaced = output.clone()  # other heads may share this projection
+            target = rows.outputs(replaced, count)
+            target.copy_(own.reshape(target.shape) + rows.outputs(bias(subject.model, rows.module), count))
+            return replaced
 
-        hooks.enter_context(projection.register_forward_hook(replace))
+        hooks.enter_context(subject.module(rows.module).register_forward_hook(replace))
 
-    def keep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def keep(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         change = args[0].float() - patch.case.corrupt.heads[layer].float()
-        patch.deltas[rows] = head_outputs(subject, layer, change)
+        post, step = site.attention_post, None
+        if post is not None:
+            step = PostNormStep.between(subject.model, post, output, patch.case.corrupt.attended[layer])
+        patch.deltas[written] = head_outputs(subject, layer, change, step)
 
     hooks.enter_context(norm.register_forward_pre_hook(read))
-    for name, readers in zip((site.query, site.key, site.value), graph.projection_columns(layer), strict=True):
-        project(name, readers)
-    hooks.enter_context(subject.module(site.output).register_forward_pre_hook(keep))
+    for projected, readers in zip((site.query, site.key, site.value), graph.projection_columns(layer), strict=True):
+        project(projected, readers)
+    hooks.enter_context(subject.module(site.output).register_forward_hook(keep))

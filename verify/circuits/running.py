@@ -1,7 +1,7 @@
 """Running a Hugging Face model on contrast pairs: frozen, without the shared prefix, with the writers recorded."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from inspect import signature
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from verify.circuits.families import Family, describe, linear
+from verify.circuits.families import Family, Norm, Rows, describe, matrix
+from verify.circuits.four_bit import unpacked
+from verify.circuits.norms import PostNormStep
 from verify.circuits.pairs import Batch
-from verify.circuits.weights import unpacked, weight_of
 
 # progress(done, total)
 Progress = Callable[[int, int], None]
@@ -40,9 +41,13 @@ class Subject:
         """Return the module called `name`."""
         return self.model.get_submodule(name)
 
-    def linear(self, name: str) -> nn.Linear:
-        """Return the Linear called `name`."""
-        return linear(self.model, name)
+    def matrix(self, name: str) -> Tensor:
+        """Return the weight [outputs, inputs] of the linear layer called `name`."""
+        return matrix(self.model, name)
+
+    def weights(self, rows: Rows, units: int) -> Tensor:
+        """Return the weights [units, size, inputs] of the rows of each unit."""
+        return rows.weights(self.matrix(rows.module), units)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +74,38 @@ class Prompts:
 class Activations:
     """What the writers hold after one run, per layer.
 
-    `heads`: inputs of the output projections [B, T, heads · head_dim]; `mlps`: MLP outputs [B, T, width];
-    `neurons`: inputs of the down projections [B, T, d_ff].
+    `heads`: inputs of the output projections [B, T, heads · head_dim]; `mlps`: what the MLPs add to the stream
+    [B, T, width]; `neurons`: inputs of the down projections [B, T, d_ff], none for a mixture of experts.
+    Where post-norms follow, `attended` and `expanded` are their inputs [B, T, width], of attention and MLP.
     """
 
     heads: list[Tensor] = field(default_factory=list)
     mlps: list[Tensor] = field(default_factory=list)
     neurons: list[Tensor] = field(default_factory=list)
+    attended: list[Tensor] = field(default_factory=list)
+    expanded: list[Tensor] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """What the writers hold in one run less what they hold in another, float32, shaped as in `Activations`.
+
+    `attention_steps`, `mlp_steps`: per layer, how the post-norms pass these changes on; empty without post-norms.
+    """
+
+    heads: list[Tensor]
+    mlps: list[Tensor]
+    neurons: list[Tensor]
+    attention_steps: list[PostNormStep]
+    mlp_steps: list[PostNormStep]
+
+    def attention_step(self, layer: int) -> PostNormStep | None:
+        """Return the post-norm after the attention of `layer`, if there is one."""
+        return self.attention_steps[layer] if self.attention_steps else None
+
+    def mlp_step(self, layer: int) -> PostNormStep | None:
+        """Return the post-norm after the MLP of `layer`, if there is one."""
+        return self.mlp_steps[layer] if self.mlp_steps else None
 
 
 @contextmanager
@@ -142,41 +172,58 @@ def record(subject: Subject, prompts: Prompts, embeddings: Tensor) -> tuple[Acti
     """Run once on rows as `run` takes them; return what the writers hold and the metric of each row."""
     seen = Activations()
 
-    def keep_heads(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.heads.append(args[0])
+    def outputs(kept: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        return lambda _, __, output: kept.append(output)
 
-    def keep_neurons(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        seen.neurons.append(args[0])
-
-    def keep_mlp(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.mlps.append(output)
+    def inputs(kept: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, args: kept.append(args[0])
 
     with ExitStack() as hooks:
         for site in subject.family.sites:
-            hooks.enter_context(subject.module(site.output).register_forward_pre_hook(keep_heads))
-            hooks.enter_context(subject.module(site.down).register_forward_pre_hook(keep_neurons))
-            hooks.enter_context(subject.module(site.mlp).register_forward_hook(keep_mlp))
+            hooks.enter_context(subject.module(site.output).register_forward_pre_hook(inputs(seen.heads)))
+            hooks.enter_context(subject.module(site.mlp_writer).register_forward_hook(outputs(seen.mlps)))
+            if site.down is not None:
+                hooks.enter_context(subject.module(site.down).register_forward_pre_hook(inputs(seen.neurons)))
+            for norm, kept in ((site.attention_post, seen.attended), (site.mlp_post, seen.expanded)):
+                if norm is not None:
+                    hooks.enter_context(subject.module(norm.name).register_forward_pre_hook(inputs(kept)))
         metric = run(subject, prompts, embeddings)
     return seen, metric
 
 
-def change(recorded: Activations) -> Activations:
-    """Return the first of each pair's two rows less the second, float32 [B, T, ...], from a run on both."""
+def change(subject: Subject, recorded: Activations) -> Changes:
+    """Return the first of each pair's two rows less the second, [B, T, ...], from a run on both."""
+
+    def rows(value: Tensor) -> Tensor:
+        return torch.unflatten(value, 0, (-1, 2)).float()
 
     def differences(values: list[Tensor]) -> list[Tensor]:
-        rows = (torch.unflatten(value, 0, (-1, 2)).float() for value in values)
-        return [row[:, 0] - row[:, 1] for row in rows]
+        return [row[:, 0] - row[:, 1] for row in map(rows, values)]
 
-    return Activations(differences(recorded.heads), differences(recorded.mlps), differences(recorded.neurons))
+    def steps(norms: Iterable[Norm | None], values: list[Tensor]) -> list[PostNormStep]:
+        named = [norm for norm in norms if norm is not None]
+        pairs = zip(named, map(rows, values), strict=True)
+        return [PostNormStep.between(subject.model, norm, row[:, 0], row[:, 1]) for norm, row in pairs]
+
+    sites = subject.family.sites
+    return Changes(
+        heads=differences(recorded.heads),
+        mlps=differences(recorded.mlps),
+        neurons=differences(recorded.neurons),
+        attention_steps=steps((site.attention_post for site in sites), recorded.attended),
+        mlp_steps=steps((site.mlp_post for site in sites), recorded.expanded),
+    )
 
 
-def head_outputs(subject: Subject, layer: int, mixed: Tensor) -> Tensor:
+def head_outputs(subject: Subject, layer: int, mixed: Tensor, step: PostNormStep | None = None) -> Tensor:
     """Return what each head adds to the residual stream, float32 [heads, B·T, width], without the shared bias.
 
     `mixed`: input of the output projection, or a difference of two such inputs, [B, T, heads · head_dim].
+    `step`: how a post-norm after it passes the difference on.
     """
     family = subject.family
     heads, dim = family.graph.heads, family.head_dim
-    weight = weight_of(subject.linear(family.sites[layer].output))
+    weight = subject.matrix(family.sites[layer].output).float()
     by_head = mixed.float().reshape(-1, heads, dim).transpose(0, 1)
-    return torch.bmm(by_head, weight.view(family.width, heads, dim).permute(1, 2, 0))
+    written = torch.bmm(by_head, torch.unflatten(weight, 1, (heads, dim)).permute(1, 2, 0))
+    return written if step is None else step.forward(written)

@@ -1,4 +1,4 @@
-"""The weight that a Linear really multiplies by, also where bitsandbytes stores it in 4 bits."""
+"""Linear layers as NF4 deploys them: the weight that a bitsandbytes `Linear4bit` multiplies by."""
 
 import sys
 from collections.abc import Iterator
@@ -14,14 +14,12 @@ def is_four_bit(module: nn.Module) -> bool:
     return layers is not None and isinstance(module, layers.Linear4bit)
 
 
-def weight_of(module: nn.Linear) -> Tensor:
-    """Return the weight of a Linear, float32 [out, in]; of a `Linear4bit`, dequantized anew at each call.
+def dequantized(module: nn.Module) -> Tensor:
+    """Return the weight of a `Linear4bit`, float32 [out, in], computed anew at each call.
 
     Within `unpacked` only: the layout that bitsandbytes makes for inference on the CPU cannot be read here.
     """
     weight: Any = module.weight
-    if not is_four_bit(module):
-        return module.weight.float()
     from bitsandbytes.functional import dequantize_4bit  # noqa: PLC0415  (the module is one of its own, so it is loaded)
 
     return dequantize_4bit(weight.data, weight.quant_state).float()
