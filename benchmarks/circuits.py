@@ -1,0 +1,141 @@
+"""Time and memory of `verify.circuits.attribute` against a plain forward and backward pass, in one run.
+
+    python benchmarks/circuits.py [--shape 1b gpt2] [--pairs 2] [--length 32] [--points 5] [--rounds 3]
+
+Models with random weights and a small vocabulary. Every round times, back to back, *plain*: forward and the metric's
+gradient with respect to the embeddings, parameters frozen, on as many rows as one pass of `attribute` holds; and
+*attribute*, everything in it, over its points. The ratio is the median of the rounds' own, per integration point and
+row. Two clocks: the wall, and the CPU time of the process, which does not count the time given to other programs.
+
+Memory is measured in a process of its own, by the peak of the resident set (Linux), with an allocator that gives freed
+memory back at once: what `attribute` needs beyond *plain* on the same rows, by token of the pairs (pairs · length).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from verify.circuits import Pair, attribute, describe
+
+VOCABULARY = 1000
+SHAPES: dict[str, Callable[[], nn.Module]] = {
+    "1b": lambda: LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=2048,
+            intermediate_size=8192,
+            num_hidden_layers=16,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            head_dim=64,
+        )
+    ),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, bos_token_id=None, eos_token_id=None)),
+}
+
+
+def pairs_of(count: int, length: int) -> list[Pair]:
+    """Pairs that differ from the first token on, so that no prefix is shared and every position is computed."""
+    ids = torch.randint(VOCABULARY // 2, (count, length), generator=torch.Generator().manual_seed(0))
+    corrupt = ids.clone()
+    corrupt[:, 0] += VOCABULARY // 2
+    return [Pair(tuple(a.tolist()), tuple(b.tolist()), 1, (2, 3)) for a, b in zip(ids, corrupt, strict=True)]
+
+
+def plain(model: Any, pairs: list[Pair], rows: int) -> None:
+    """One forward and backward pass over `rows` copies of each clean prompt."""
+    ids = torch.tensor([pair.clean for pair in pairs]).repeat_interleave(rows, 0)
+    embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
+    logits = model(inputs_embeds=embeddings, logits_to_keep=torch.tensor([ids.shape[1] - 1])).logits[:, -1]
+    torch.autograd.grad((logits[:, 1] - logits[:, 2:4].mean(1)).sum(), embeddings)
+
+
+def timed(run: Callable[[], object]) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def peak_above_now(run: Callable[[], object]) -> int:
+    """Bytes by which the resident set rises at most while `run` runs."""
+    status = Path("/proc/self/status")
+
+    def read(field: str) -> int:
+        return int(status.read_text().split(f"{field}:")[1].split()[0]) * 1024
+
+    Path("/proc/self/clear_refs").write_text("5")  # forget the earlier peak
+    before = read("VmRSS")
+    run()
+    return read("VmHWM") - before
+
+
+def model_of(shape: str) -> nn.Module:
+    torch.manual_seed(0)
+    return SHAPES[shape]().eval().requires_grad_(requires_grad=False)
+
+
+def run_time(shape: str, options: argparse.Namespace) -> None:
+    model, pairs, points = model_of(shape), pairs_of(options.pairs, options.length), options.points
+    graph = describe(model).graph
+    edges = int(graph.real.sum())
+    print(f"\n{shape}: {graph.n_writers} writers, {graph.n_readers} readers, {edges} edges", flush=True)
+    plain(model, pairs[:1], 1)
+    rounds = []
+    for _ in range(options.rounds):
+        one = timed(lambda: plain(model, pairs, points))
+        all_points = timed(lambda: attribute(model, pairs, points=points, batch_size=len(pairs)))
+        rounds.append((one, all_points))
+        print(f"  plain {one[0]:.2f} s, attribute {all_points[0]:.2f} s", flush=True)
+    for clock, name in enumerate(("wall", "cpu")):
+        ratios = [whole[clock] / one[clock] for one, whole in rounds]
+        print(f"  {name}: ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})", flush=True)
+
+
+def run_memory(shape: str, options: argparse.Namespace) -> dict[str, float]:
+    model, pairs, points = model_of(shape), pairs_of(options.pairs, options.length), options.points
+    plain(model, pairs[:1], 1)
+    tokens = options.pairs * options.length
+    found = {"plain": peak_above_now(lambda: plain(model, pairs, points)) / tokens}
+    whole = peak_above_now(lambda: attribute(model, pairs, points=points, batch_size=len(pairs))) / tokens
+    return found | {"attribute": whole, "extra": whole - found["plain"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--length", type=int, default=32)
+    parser.add_argument("--points", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # measures memory, in the child
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.inside:
+        print(json.dumps(run_memory(options.shape[0], options)))
+        return
+    for shape in options.shape:
+        if options.rounds:
+            run_time(shape, options)
+        words = [sys.executable, __file__, "--inside", "--shape", shape]
+        words += [f"--{name}={getattr(options, name)}" for name in ("pairs", "length", "points", "threads")]
+        freeing = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+        done = subprocess.run(words, env=freeing, check=True, capture_output=True, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        line = ", ".join(f"{name} {value / 1e6:.2f}" for name, value in found.items())
+        print(f"  memory, MB by token: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
