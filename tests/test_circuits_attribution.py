@@ -259,7 +259,7 @@ def test_residual_is_finite() -> None:
 def test_points_run_together_as_they_do_alone(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, pairs = tiny("llama"), tiny_pairs()
     expected = attribute(model, pairs, rule="gauss", points=7, per_example=True, neurons=True)
-    monkeypatch.setattr("verify.circuits.attribution._TOKENS", most)
+    monkeypatch.setattr("verify.circuits.gradients._TOKENS", most)
     found = attribute(model, pairs, rule="gauss", points=7, per_example=True, neurons=True)
     torch.testing.assert_close(found.per_example, expected.per_example, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.neurons, expected.neurons, rtol=1e-4, atol=1e-5)

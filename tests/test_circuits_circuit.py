@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from naive_families import interpreted
 from test_circuits_families import FAMILIES, tiny, tiny_pairs
 from torch import nn
 
@@ -9,7 +10,6 @@ from verify.circuits import (
     Circuit,
     EdgeScores,
     Graph,
-    Pair,
     attribute,
     describe,
     faithfulness,
@@ -120,67 +120,6 @@ def test_full_circuit_is_clean_and_empty_circuit_is_corrupt(name: str) -> None:
     assert faithfulness(model, pairs, full_circuit(graph)) == pytest.approx(1, abs=1e-4)
     assert faithfulness(model, pairs, empty) == pytest.approx(0, abs=1e-4)
     assert float((scores.metric_clean - scores.metric_corrupt).abs().min()) > 1e-3
-
-
-def interpreted(model: nn.Module, pair: Pair, circuit: Circuit) -> float:
-    """The patched metric by a second, naive route: every reader input by explicit sums, head by head, no hooks."""
-    family, graph = describe(model), circuit.graph
-    names = {name: row for row, name in enumerate(graph.writers)}
-    ids = {"clean": torch.tensor([pair.clean]), "corrupt": torch.tensor([pair.corrupt])}
-
-    def forward(start: torch.Tensor, other: dict[str, torch.Tensor] | None) -> tuple[dict[str, torch.Tensor], float]:
-        wrote = {"input": start}
-
-        def read(column: int) -> torch.Tensor:
-            visible = [name for name in wrote if graph.real[names[name], column]]
-            keep = [name for name in visible if other is None or circuit.edges[names[name], column]]
-            assert len(visible) == len(wrote)
-            total = biases.clone()
-            for name in visible:
-                total = total + (wrote[name] if name in keep else other[name])
-            return total
-
-        biases = torch.zeros_like(start)
-        dim = family.head_dim
-        positions = torch.arange(start.shape[1])[None]
-        rotary = model.model.rotary_emb(start, positions)
-        length, window = start.shape[1], getattr(model.config, "sliding_window", None) or 10**6
-        gap = positions.T - positions
-        visible_mask = torch.where((gap >= 0) & (gap < window), 0.0, float("-inf"))[None, None]
-        for layer, block in enumerate(model.model.layers):
-            q, k, v = graph.projection_columns(layer)
-
-            def own(linear: nn.Linear, columns: slice, block: nn.Module = block) -> torch.Tensor:
-                parts = [
-                    linear(block.input_layernorm(read(column)))[..., index * dim : (index + 1) * dim]
-                    for index, column in enumerate(range(columns.start, columns.stop))
-                ]
-                return torch.cat(parts, -1)
-
-            at = block.self_attn
-            projected = [own(linear, cols) for linear, cols in ((at.q_proj, q), (at.k_proj, k), (at.v_proj, v))]
-            queries, keys, values = (x.view(1, length, -1, dim).transpose(1, 2) for x in projected)
-            if hasattr(at, "q_norm"):
-                queries, keys = at.q_norm(queries), at.k_norm(keys)
-            queries, keys = (
-                x * rotary[0][:, None] + torch.cat([-x[..., dim // 2 :], x[..., : dim // 2]], -1) * rotary[1][:, None]
-                for x in (queries, keys)
-            )
-            keys, values = keys.repeat_interleave(graph.group, 1), values.repeat_interleave(graph.group, 1)
-            pattern = (queries @ keys.transpose(2, 3) * dim**-0.5 + visible_mask).softmax(-1)
-            mixed = (pattern @ values)[0]
-            for head in range(graph.heads):
-                wrote[f"a{layer}.h{head}"] = (mixed[head] @ at.o_proj.weight[:, head * dim : (head + 1) * dim].T)[None]
-            if at.o_proj.bias is not None:
-                biases = biases + at.o_proj.bias
-            wrote[f"m{layer}"] = block.mlp(block.post_attention_layernorm(read(graph.mlp_column(layer))))
-        logits = model.lm_head(model.model.norm(read(graph.n_readers - 1)))[0, -1]
-        return wrote, float(logits[pair.answer] - logits[list(pair.alternatives)].mean())
-
-    with torch.no_grad():
-        embed = model.get_input_embeddings()
-        corrupt, _ = forward(embed(ids["corrupt"]), None)
-        return forward(embed(ids["clean"]), corrupt)[1]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

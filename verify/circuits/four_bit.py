@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -12,6 +13,12 @@ def is_four_bit(module: nn.Module) -> bool:
     """Whether `module` is a bitsandbytes `Linear4bit`; its package is not loaded to find out."""
     layers: Any = sys.modules.get("bitsandbytes.nn")
     return layers is not None and isinstance(module, layers.Linear4bit)
+
+
+def computes_rounded(model: nn.Module) -> bool:
+    """Whether `model` has a `Linear4bit` that computes in less than float32, whatever goes in and comes out."""
+    layers: list[Any] = [module for module in model.modules() if is_four_bit(module)]
+    return any(layer.compute_dtype not in {None, torch.float32} for layer in layers)
 
 
 def dequantized(module: nn.Module) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from verify.circuits.circuit import Circuit, full_circuit
 from verify.circuits.extraction import Extraction, top_edges
 from verify.circuits.families import Rows, bias
+from verify.circuits.invariants import checked
 from verify.circuits.metrics import Metric, answer_minus_alternatives
 from verify.circuits.norms import PostNormStep
 from verify.circuits.pairs import Pair, batches, check_pairs
@@ -208,7 +209,7 @@ def _search(reaches: Callable[[int], bool], total: int, budget: int) -> int:
 
 
 def _prepare_study(model: nn.Module, pairs: Sequence[Pair], metric: Metric, batch_size: int) -> _Study:
-    subject = Subject.of(model)
+    subject = checked(model)
     check_pairs(pairs, subject.family.vocabulary, metric)
     cases, clean, corrupt = [], 0.0, 0.0
     for batch in batches(pairs, batch_size, subject.device, metric):

@@ -79,11 +79,6 @@ def offset(model: nn.Module, norm: Norm, rows: Rows, units: int) -> Tensor | Non
     return read if total is None else total + read
 
 
-def output_dim(model: nn.Module, name: str) -> int:
-    """Return along which dimension of its stored weight the outputs of a linear layer lie."""
-    return 1 if isinstance(model.get_submodule(name), Conv1D) else 0
-
-
 def owned_slices(family: Family, node: str) -> tuple[OwnedSlice, ...]:
     """Return the weights that a node owns, in the dimensions in which they are stored.
 

@@ -183,6 +183,19 @@ class ME250:
     """
 
 
+class ME260:
+    """The model does not compute what its family's description says.
+
+    Before edges are scored, the description of the architecture (which rows of which tensor belong to which head, what
+    reads what) is held against the model on three tokens; it does not fit. The message says where. Exit code 2.
+
+    Why: scores of edges that the model does not have would be numbers about something else.
+
+    Fix: use a plain model of the family, without adapters or patched modules; docs/families.md says how to describe
+    another variant.
+    """
+
+
 class ME300:
     """The evidence does not suffice.
 
