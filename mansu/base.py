@@ -67,12 +67,24 @@ def open_base(folder: Path) -> Base:
 
 
 def open_language(base: Base) -> tuple[Language, Family]:
-    """Build the model and describe its family; raises `UsageError` for an unsupported architecture."""
+    """Build the model and describe its family; raises `UsageError` for an unsupported architecture.
+
+    GPT-2's Conv1D layers are refused: NF4 cuts them into blocks of the transposed matrix, and the solver does not.
+    """
     try:
         language = base.language()
     except ArtefactError as error:
         raise _refused(error.message, error.found) from error
-    return language, describe(language.model)
+    family = describe(language.model)
+    if family.turned:
+        raise UsageError(
+            f"{family.architecture} stores its weights transposed (Conv1D), which this engine does not edit",
+            expected="a model of torch Linear layers",
+            found=family.architecture,
+            remedy="its circuits can be attributed (verify.circuits); to unlearn, take a model of another family",
+            error_id="ME210",
+        )
+    return language, family
 
 
 def quantized_weights(base: Base) -> dict[str, torch.Tensor]:

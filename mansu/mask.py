@@ -32,13 +32,15 @@ def circuit_regions(
 
     The last layers are the read-out: an edit there would mute an answer and leave the mechanism before it alone. The
     first layers read the words of the prompt: an edit there forgets wordings, not facts (measured on the demo). Both
-    are left out of the mask.
+    are left out of the mask. So is what `layers` does not hold: weights that NF4 leaves as they are cannot be edited.
     """
     regions: dict[str, Tensor] = {}
     for node in sorted(nodes(circuit)):
         if node in ("input", "logits") or not from_layer <= layer_of(node) < below_layer:
             continue
         for owned in owned_slices(family, node):
+            if owned.module not in layers:  # experts, or what a deployment profile does not quantize
+                continue
             shape = layers[owned.module].weight.shape
             region = regions.setdefault(owned.module, torch.zeros(shape, dtype=torch.bool))
             region.narrow(owned.dim, owned.span.start, len(owned.span)).fill_(value=True)

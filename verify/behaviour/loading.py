@@ -160,10 +160,14 @@ def variant(language: Language, weights: Mapping[str, Tensor]) -> Language:
 
 
 def _materialize_buffers(model: nn.Module) -> None:
-    """Rotary tables are computed, not stored: compute them again, off the meta device."""
+    """Rotary tables and Gemma's embedding scale are computed, not stored: compute them again, off the meta device."""
     for module in model.modules():
-        if hasattr(module, "inv_freq") and hasattr(module, "config"):
+        if not any(buffer.is_meta for buffer in module.buffers(recurse=False)):
+            continue
+        if hasattr(module, "config") and not any(True for _ in module.parameters()):
             module.__init__(module.config)  # type: ignore[misc]
+        elif isinstance(scale := getattr(module, "scalar_embed_scale", None), float):
+            module.register_buffer("embed_scale", torch.tensor(scale), persistent=False)
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
         raise _unusable("some weights are in no file", f"no values for {left[:3]!a}")

@@ -1,0 +1,22 @@
+"""Loading from bytes gives the model that transformers gives, in the families whose buffers are not in the files."""
+
+from pathlib import Path
+
+import pytest
+import tiny_families
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from verify.behaviour.loading import empty_model, fill
+
+
+@pytest.mark.parametrize("name", ["llama-tied", "qwen3", "phi3", "gemma2", "gemma3", "gpt2"])
+def test_a_filled_model_is_the_one_transformers_loads(name: str, tmp_path: Path) -> None:
+    folder = tiny_families.save(tiny_families.FAMILIES[name](64), tmp_path, stored=torch.float32)
+    wanted = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model = empty_model(wanted.config)
+    fill(model, load_file(folder / "model.safetensors"))
+    ids = torch.arange(3, 19)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids).logits, wanted(ids).logits)
