@@ -1,6 +1,6 @@
 """Time and memory of `verify.circuits.attribute` against a plain forward and backward pass, in one run.
 
-    python benchmarks/circuits.py [--shape 1b gpt2] [--pairs 2] [--length 32] [--points 5] [--rounds 3]
+    python benchmarks/circuits.py [--shape 1b gpt2] [--pairs 2] [--length 32] [--points 5] [--rounds 3] [--lean]
 
 Models with random weights and a small vocabulary. Every round times, back to back, *plain*: forward and the metric's
 gradient with respect to the embeddings, parameters frozen, on as many rows as `attribute` has points and pairs; and
@@ -110,7 +110,7 @@ def run_time(shape: str, options: argparse.Namespace) -> None:
     rounds = []
     for _ in range(options.rounds):
         one = timed(lambda: plain(model, pairs, points))
-        all_points = timed(lambda: attribute(model, pairs, points=points, batch_size=len(pairs)))
+        all_points = timed(lambda: attribute(model, pairs, points=points, batch_size=len(pairs), lean=options.lean))
         rounds.append((one, all_points))
         print(f"  plain {one[1]:.2f} s, attribute {all_points[1]:.2f} s of CPU", flush=True)
     for clock, name in enumerate(("wall", "cpu")):
@@ -124,8 +124,10 @@ def run_memory(shape: str, options: argparse.Namespace) -> dict[str, float]:
     model, pairs, points = model_of(shape), pairs_of(options.pairs, options.length), options.points
     plain(model, pairs[:1], 1)
     tokens = options.pairs * options.length
-    found = {"plain": peak_above_now(lambda: plain(model, pairs, points)) / tokens}
-    whole = peak_above_now(lambda: attribute(model, pairs, points=points, batch_size=len(pairs))) / tokens
+    rows = 1 if options.lean else points  # the lean way takes one point at a time
+    found = {"plain": peak_above_now(lambda: plain(model, pairs, rows)) / tokens}
+    run = lambda: attribute(model, pairs, points=points, batch_size=len(pairs), lean=options.lean)  # noqa: E731
+    whole = peak_above_now(run) / tokens
     return found | {"attribute": whole, "extra": whole - found["plain"]}
 
 
@@ -136,6 +138,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=32)
     parser.add_argument("--points", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--lean", action="store_true", help="measure attribute(lean=True)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # measures memory, in the child
     options = parser.parse_args()
@@ -148,6 +151,7 @@ def main() -> None:
             run_time(shape, options)
         words = [sys.executable, __file__, "--inside", "--shape", shape]
         words += [f"--{name}={getattr(options, name)}" for name in ("pairs", "length", "points", "threads")]
+        words += ["--lean"] * options.lean
         freeing = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
         done = subprocess.run(words, env=freeing, check=True, capture_output=True, text=True)
         found = json.loads(done.stdout.splitlines()[-1])

@@ -75,7 +75,8 @@ class Activations:
     """What the writers hold after one run, per layer.
 
     `heads`: inputs of the output projections [B, T, heads · head_dim]; `mlps`: what the MLPs add to the stream
-    [B, T, width]; `neurons`: inputs of the down projections [B, T, d_ff], none for a mixture of experts.
+    [B, T, width]; `neurons`: inputs of the down projections [B, T, d_ff], if they were asked for; a mixture of
+    experts has none.
     Where post-norms follow, `attended` and `expanded` are their inputs [B, T, width], of attention and MLP.
     """
 
@@ -168,8 +169,13 @@ def run(subject: Subject, prompts: Prompts, embeddings: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def record(subject: Subject, prompts: Prompts, embeddings: Tensor) -> tuple[Activations, Tensor]:
-    """Run once on rows as `run` takes them; return what the writers hold and the metric of each row."""
+def record(
+    subject: Subject, prompts: Prompts, embeddings: Tensor, *, neurons: bool = False
+) -> tuple[Activations, Tensor]:
+    """Run once on rows as `run` takes them; return what the writers hold and the metric of each row.
+
+    `neurons`, several times as wide as all else, are kept only if asked for.
+    """
     seen = Activations()
 
     def outputs(kept: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -182,7 +188,7 @@ def record(subject: Subject, prompts: Prompts, embeddings: Tensor) -> tuple[Acti
         for site in subject.family.sites:
             hooks.enter_context(subject.module(site.output).register_forward_pre_hook(inputs(seen.heads)))
             hooks.enter_context(subject.module(site.mlp_writer).register_forward_hook(outputs(seen.mlps)))
-            if site.down is not None:
+            if neurons and site.down is not None:
                 hooks.enter_context(subject.module(site.down).register_forward_pre_hook(inputs(seen.neurons)))
             for norm, kept in ((site.attention_post, seen.attended), (site.mlp_post, seen.expanded)):
                 if norm is not None:
