@@ -45,7 +45,7 @@ def products(
         sums.edges[:, :1] = torch.bmm(sums.embedded, by_reader)
         for layer in range(graph.layers):
             first, rows = graph.mlp_column(layer), graph.head_rows(layer)
-            sums.edges[:, rows.start : rows.stop + 1, first:] = torch.bmm(sums.writers(layer), by_reader[:, :, first:])
+            sums.add_edges(layer, slice(first, None), by_reader[:, :, first:])
             sums.add_inner(
                 layer,
                 attention=torch.tensordot(graph.real[rows.start].to(readers), readers, 1),
@@ -80,8 +80,7 @@ def lean_products(
         sums.edges[:, :1, columns] += torch.bmm(sums.embedded, by_reader)
         # the layer's own heads are among the writers that its MLP reads
         for before in range(min(layer + 1, graph.layers)):
-            rows = graph.head_rows(before)
-            sums.edges[:, rows.start : rows.stop + 1, columns] += torch.bmm(sums.writers(before), by_reader)
+            sums.add_edges(before, columns, by_reader)
         later.add_(readers.sum(0))
 
     each_layer_gradients(subject, prompts, schedule, take)
@@ -107,12 +106,13 @@ class _Sums:
         mixed = graph.heads * family.head_dim
         self.channels = torch.zeros(graph.layers, mixed, device=device) if channels else None
 
-    def writers(self, layer: int) -> Tensor:
-        """Return the changes of the heads and the MLP of a layer, float32 [B, heads + 1, T·width]."""
-        changes = self._changes
+    def add_edges(self, layer: int, columns: slice, by_reader: Tensor) -> None:
+        """Add what the heads and the MLP of a layer score with the readers in `columns`, [B, T·width, readers]."""
+        changes, rows = self._changes, self._subject.family.graph.head_rows(layer)
         heads = head_outputs(self._subject, layer, changes.heads[layer], changes.attention_step(layer))
-        block = torch.cat([heads, changes.mlps[layer].reshape(1, *heads.shape[1:])])
-        return block.view(len(block), self.size, -1).transpose(0, 1)
+        self.edges[:, rows, columns] += torch.bmm(heads.view(len(heads), self.size, -1).transpose(0, 1), by_reader)
+        mlp = changes.mlps[layer].reshape(self.size, 1, -1)
+        self.edges[:, rows.stop : rows.stop + 1, columns] += torch.bmm(mlp, by_reader)
 
     def add_inner(self, layer: int, *, attention: Tensor, mlp: Tensor) -> None:
         """Add what neurons and channels score, from the gradients at what their layer writes, [B·T, width].
