@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=32)
     parser.add_argument("--points", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["time", "memory"])
     parser.add_argument("--lean", action="store_true", help="measure attribute(lean=True)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # measures memory, in the child
@@ -147,8 +148,10 @@ def main() -> None:
         print(json.dumps(run_memory(options.shape[0], options)))
         return
     for shape in options.shape:
-        if options.rounds:
+        if options.only != "memory":
             run_time(shape, options)
+        if options.only == "time":
+            continue
         words = [sys.executable, __file__, "--inside", "--shape", shape]
         words += [f"--{name}={getattr(options, name)}" for name in ("pairs", "length", "points", "threads")]
         words += ["--lean"] * options.lean
