@@ -194,8 +194,9 @@ def test_the_model_is_left_as_it_was() -> None:
     assert torch.equal(scores.scores, again.scores)
 
 
-def test_bfloat16_scores_follow_float32() -> None:
-    model, pairs = tiny(), tiny_pairs(4)
+@pytest.mark.parametrize("name", SMOOTH)
+def test_bfloat16_scores_follow_float32(name: str) -> None:
+    model, pairs = tiny(name), tiny_pairs(4)
     exact = attribute(model, pairs)
     rounded = attribute(model.bfloat16(), pairs)
     assert rounded.scores.dtype == torch.float32

@@ -30,6 +30,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from verify.behaviour.modules import nf4_linears
 from verify.circuits import Family, OwnedSlice, Pair, describe, owned_slices, patched_metric, swapped
 from verify.circuits.circuit import full_circuit
 from verify.circuits.families import matrix
@@ -167,6 +168,12 @@ def test_owned_slices_partition_the_weights(name: str) -> None:
     }
     assert set(covered) == every
     assert all(bool((count == 1).all()) for count in covered.values())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_nodes_own_what_nf4_quantizes(name: str) -> None:
+    model = tiny(name)
+    assert {module for site in describe(model).sites for module in site.linears} == set(nf4_linears(model))
 
 
 @pytest.mark.parametrize("name", NEURAL)
