@@ -30,8 +30,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from verify.circuits import attribute, describe
-from verify.errors import UsageError
+from verify.circuits import attribute
 
 ROOT = Path(__file__).parent.parent
 PYTHON = ROOT / ".venv-lens" / "bin" / "python"
@@ -85,14 +84,6 @@ def multi_head(grouped: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def supported(name: str) -> bool:
-    try:
-        describe(random_model(name))
-    except UsageError:
-        return False
-    return True
-
-
 @pytest.fixture(scope="module")
 def lens(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, float]]]:
     """Scores of every model by TransformerLens, pair by pair: one process for all, its start takes seconds."""
@@ -135,8 +126,6 @@ def as_matrix(found: dict[str, float], writers: tuple[str, ...], readers: tuple[
 
 @pytest.mark.parametrize("name", MODELS)
 def test_scores_agree_with_transformer_lens(name: str, lens: dict[str, list[dict[str, float]]]) -> None:
-    if not supported(name):
-        pytest.skip(f"circuits do not know {name} yet")
     scores = attribute(random_model(name), tiny_pairs(3), rule="corrupt", per_example=True)
     group = 2 if name == "llama-grouped" else 1
     assert scores.graph.group == group
