@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 PRODUCT := $(VENV)/.product
 STAMP := $(VENV)/.installed
 INTEROP := $(VENV)/.interop
+LENS := .venv-lens
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint lens clean
 demo: $(PRODUCT)
 	$(BIN)/mansu demo --out demo-run
 
@@ -37,5 +38,14 @@ $(INTEROP): tests/interop/package-lock.json $(STAMP)
 	if command -v npm >/dev/null; then npm ci --prefix tests/interop --silent; fi
 	touch $(INTEROP)
 
+# TransformerLens, for the comparison of edge scores, in an environment of its own; without it that test is skipped
+lens: $(LENS)/.installed
+
+$(LENS)/.installed: tests/lens/requirements.txt
+	$(PYTHON) -m venv $(LENS)
+	$(LENS)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(LENS)/bin/pip install --quiet --disable-pip-version-check --requirement tests/lens/requirements.txt
+	touch $(LENS)/.installed
+
 clean:
-	rm -rf $(VENV) demo-run tests/interop/node_modules
+	rm -rf $(VENV) $(LENS) demo-run tests/interop/node_modules

@@ -71,22 +71,33 @@ def training_pairs(facts: Sequence[Fact], pool_of: Pools, tokenizer: Any, *, cou
 def contrast_pairs(
     facts: Sequence[Fact], pool_of: Pools, tokenizer: Any, *, count: int, seed: int
 ) -> list[tuple[Fact, str, tuple[str, ...]]]:
-    """Give each fact a corrupt partner: its own, or another fact of its group in the same wording and token length.
+    """Give each fact a corrupt partner of the same token length: its own, or one built from another fact of its group.
 
-    The partner's answer must begin with another token. Facts without one are left out; at most `count` are drawn.
+    Of a cloze, that is another fact's prompt in the same wording, whose answer begins with another token; of multiple
+    choice, another question before the same choices. Facts without one are left out; at most `count` are drawn.
     """
     first = AnswerTokens(tokenizer)
-    length = {fact.prompt: len(tokenizer(fact.prompt)["input_ids"]) for fact in facts}
+    length = _Lengths(tokenizer)
     alike: dict[tuple[str, int, int], list[Fact]] = defaultdict(list)
+    stems: dict[tuple[str, int], list[Fact]] = defaultdict(list)
     for fact in facts:
-        alike[fact.group, fact.wording, length[fact.prompt]].append(fact)
+        if fact.stem:
+            stems[fact.group, length[fact.stem]].append(fact)
+        else:
+            alike[fact.group, fact.wording, length[fact.prompt]].append(fact)
     rng = random.Random(seed)  # noqa: S311  (a sample, not a secret)
     order = list(facts)
     rng.shuffle(order)
     found: list[tuple[Fact, str, tuple[str, ...]]] = []
     for fact in order:
         corrupt = fact.corrupt
-        if corrupt is None or len(tokenizer(corrupt)["input_ids"]) != length[fact.prompt]:
+        if corrupt is not None and length[corrupt] == length[fact.prompt] and corrupt != fact.prompt:
+            pass
+        elif fact.stem:
+            corrupt = _other_question(fact, stems[fact.group, length[fact.stem]], length, rng)
+            if corrupt is None:
+                continue
+        else:
             others = [
                 other.prompt
                 for other in alike[fact.group, fact.wording, length[fact.prompt]]
@@ -101,6 +112,29 @@ def contrast_pairs(
         if len(found) == count:
             break
     return found
+
+
+class _Lengths(dict[str, int]):
+    """Numbers of tokens, each text tokenized once."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+
+    def __missing__(self, text: str) -> int:
+        self[text] = len(self._tokenizer(text)["input_ids"])
+        return self[text]
+
+
+def _other_question(fact: Fact, others: Sequence[Fact], length: Mapping[str, int], rng: random.Random) -> str | None:
+    """Return the prompt of `fact` with another fact's question; None if none keeps the token length."""
+    tail = fact.prompt.removeprefix(fact.stem)
+    for other in rng.sample(others, len(others)):
+        prompt = other.stem + tail
+        differs = other.stem != fact.stem and other.fact != fact.fact and other.choice != fact.choice
+        if differs and length[prompt] == length[fact.prompt]:
+            return prompt
+    return None
 
 
 def _shares_frame(one: Fact, two: Fact) -> bool:

@@ -30,11 +30,15 @@ class Cloze(Schema):
 
 
 class MultipleChoice(Schema):
-    """A question with lettered choices; `answer` is the index of the right one."""
+    """A question with lettered choices; `answer` is the index of the right one.
+
+    `corrupt` is another question of the same token length; asked with these choices, none of them is known for right.
+    """
 
     question: str = Field(min_length=1)
     choices: tuple[str, ...] = Field(min_length=2, max_length=len(_LETTERS))
     answer: int = Field(ge=0)
+    corrupt: str | None = None
     group: str = "questions"
     fact: str | None = None
 
@@ -51,7 +55,10 @@ _LINE: TypeAdapter[Line] = TypeAdapter(Line)
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One wording of one fact, ready for use. `wording` counts the wordings of a fact in the order of the set."""
+    """One wording of one fact, ready for use. `wording` counts the wordings of a fact in the order of the set.
+
+    Of multiple choice, `stem` is the question, with which the prompt begins, and `choice` the right choice in words.
+    """
 
     prompt: str
     answer: str
@@ -60,6 +67,8 @@ class Fact:
     wording: int
     alternatives: tuple[str, ...]
     corrupt: str | None
+    stem: str = ""
+    choice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +240,8 @@ def _facts(lines: Sequence[Line]) -> tuple[list[Fact], list[str]]:
                 wording=wording,
                 alternatives=tuple(a.strip() for a in cloze.alternatives),
                 corrupt=cloze.corrupt,
+                stem=line.question if isinstance(line, MultipleChoice) else "",
+                choice=line.choices[line.answer] if isinstance(line, MultipleChoice) else "",
             )
         )
     return facts, list(prose)
@@ -241,8 +252,10 @@ def _as_cloze(line: MultipleChoice) -> Cloze:
         raise _set_error("ME202", "a multiple-choice answer is not an index of its choices", line.question, "too large")
     options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(_LETTERS, line.choices, strict=False))
     letters = tuple(_LETTERS[: len(line.choices)])
+    tail = f"\n{options}\nAnswer:"
     return Cloze(
-        prompt=f"{line.question}\n{options}\nAnswer:",
+        prompt=line.question + tail,
+        corrupt=None if line.corrupt is None else line.corrupt + tail,
         answer=letters[line.answer],
         alternatives=letters[: line.answer] + letters[line.answer + 1 :],
         group=line.group,

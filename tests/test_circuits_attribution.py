@@ -256,6 +256,17 @@ def test_residual_is_finite() -> None:
     assert math.isfinite(attribute(tiny(), [GOOD], points=1).residual)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_lean_attribution_gives_the_same(name: str) -> None:
+    model, pairs, neural = tiny(name), tiny_pairs(), name in NEURAL
+    options = {"points": 3, "rule": "gauss", "per_example": True, "neurons": neural, "channels": True, "batch_size": 2}
+    expected, found = (attribute(model, pairs, lean=lean, **options) for lean in (False, True))
+    torch.testing.assert_close(found.per_example, expected.per_example, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.channels, expected.channels, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.neurons, expected.neurons, rtol=1e-4, atol=1e-5)
+    assert found.residual == pytest.approx(expected.residual, rel=1e-3)
+
+
 @pytest.mark.parametrize("most", [1, 30, 10**6])
 def test_points_run_together_as_they_do_alone(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, pairs = tiny("llama"), tiny_pairs()

@@ -2,11 +2,22 @@
 
 from verify.circuits.attribution import attribute
 from verify.circuits.cad import Bootstrap, Divergence, Interval, bootstrap, cad, compare, split_half_floor
-from verify.circuits.circuit import Circuit, full_circuit, nodes, prune, random_edges, top_edges
+from verify.circuits.circuit import Circuit, full_circuit, nodes, prune, random_edges
+from verify.circuits.exact import exact_scores
+from verify.circuits.extraction import Extraction, greedy_edges, top_edges
 from verify.circuits.families import Family, OwnedSlice, describe, owned_slices, swapped
 from verify.circuits.graph import Graph
+from verify.circuits.metrics import Metric, answer_log_probability, answer_logit, answer_minus_alternatives
+from verify.circuits.names import Node
 from verify.circuits.pairs import Pair
-from verify.circuits.patching import FaithfulCircuit, Step, faithfulness, patched_metric, smallest_faithful
+from verify.circuits.patching import (
+    FaithfulCircuit,
+    Step,
+    faithfulness,
+    patched_metric,
+    patched_metrics,
+    smallest_faithful,
+)
 from verify.circuits.running import last_only
 from verify.circuits.scores import EdgeScores
 
@@ -15,24 +26,33 @@ __all__ = [
     "Circuit",
     "Divergence",
     "EdgeScores",
+    "Extraction",
     "FaithfulCircuit",
     "Family",
     "Graph",
     "Interval",
+    "Metric",
+    "Node",
     "OwnedSlice",
     "Pair",
     "Step",
+    "answer_log_probability",
+    "answer_logit",
+    "answer_minus_alternatives",
     "attribute",
     "bootstrap",
     "cad",
     "compare",
     "describe",
+    "exact_scores",
     "faithfulness",
     "full_circuit",
+    "greedy_edges",
     "last_only",
     "nodes",
     "owned_slices",
     "patched_metric",
+    "patched_metrics",
     "prune",
     "random_edges",
     "smallest_faithful",

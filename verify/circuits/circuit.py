@@ -1,4 +1,4 @@
-"""Circuits: sets of edges, chosen by score and pruned to what lies on a path from the input to the logits."""
+"""Circuits: sets of edges, and what of them lies on a path from the input to the logits."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from verify.circuits.graph import Graph, reader_node
-from verify.circuits.scores import EdgeScores
-from verify.errors import UndecidedError, UsageError
+from verify.errors import UsageError
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,34 +39,20 @@ def full_circuit(graph: Graph) -> Circuit:
     return Circuit(graph, graph.real.clone())
 
 
-def top_edges(scores: EdgeScores, n: int) -> Circuit:
-    """Return the `n` edges of largest |score|, pruned; ties go to the earlier edge.
-
-    More than there are means all. Raises `UsageError` when `n` is negative, `UndecidedError` for a non-finite score.
-    """
-    if n < 0:
-        raise UsageError("a circuit cannot have a negative number of edges", found=str(n))
-    if not bool(scores.scores.isfinite().all()):
-        raise UndecidedError("an edge score is not finite, so edges cannot be ranked")
-    cells = scores.real.flatten().nonzero().squeeze(1)
-    order = scores.scores.flatten()[cells].abs().argsort(descending=True, stable=True)
-    return _of_cells(scores.graph, cells[order[:n]], pruned=True)
-
-
 def random_edges(graph: Graph, n: int, seed: int) -> Circuit:
     """Return `n` edges drawn without replacement, not pruned: the control for a circuit of the same size."""
     cells = graph.real.flatten().nonzero().squeeze(1)
     if not 0 <= n <= len(cells):
         raise UsageError("no such number of edges to draw", expected=f"0 to {len(cells)}", found=str(n))
     order = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
-    return _of_cells(graph, cells[order[:n]], pruned=False)
+    return Circuit(graph, of_cells(graph, cells[order[:n]]))
 
 
-def _of_cells(graph: Graph, cells: Tensor, *, pruned: bool) -> Circuit:
+def of_cells(graph: Graph, cells: Tensor) -> Tensor:
+    """Return the mask, bool [writers, readers], of the edges with these flat indices."""
     edges = torch.zeros(graph.n_writers * graph.n_readers, dtype=torch.bool)
     edges[cells] = True
-    edges = edges.view(graph.n_writers, graph.n_readers)
-    return Circuit(graph, prune(graph, edges) if pruned else edges)
+    return edges.view(graph.n_writers, graph.n_readers)
 
 
 def prune(graph: Graph, edges: Tensor) -> Tensor:

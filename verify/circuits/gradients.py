@@ -22,15 +22,16 @@ _TOKENS = 1024
 
 @dataclass(frozen=True, eq=False)
 class _Pass:
-    """One forward and backward pass: the lifetime of its hooks, the sums they add to, and how many `points` it holds.
+    """One forward and backward pass: the lifetime of its hooks, how many `points` it holds, who hears of gradients.
 
-    `readers` [readers, B·T, width]: the sums over integration points. The points of one pair are rows that follow one
-    another; their gradients come with the points' weights in them.
+    The points of one pair are rows that follow one another; their gradients come with the points' weights in them.
+    `arrived(layer)` is called when the gradients of one of the four kinds of readers of a layer were added; for the
+    read-out, with the number of layers.
     """
 
     hooks: ExitStack
-    readers: Tensor
     points: int
+    arrived: Callable[[int], None]
 
     def total(self, gradient: Tensor) -> Tensor:
         """Sum [B · points, ...] over the points: float32 [B, ...]."""
@@ -42,33 +43,74 @@ def reader_gradients(subject: Subject, prompts: Prompts, schedule: Sequence[tupl
 
     Returns float32 [readers, B·T, width].
     """
-    size, _, width = prompts.clean.shape
-    family, device = subject.family, prompts.clean.device
-    graph = family.graph
-    readers = torch.zeros(graph.n_readers, prompts.positions, width, device=device)
-    start, step = prompts.corrupt.float(), prompts.clean.float() - prompts.corrupt.float()
+    graph = subject.family.graph
+    readers = torch.zeros(graph.n_readers, prompts.positions, prompts.clean.shape[-1], device=prompts.clean.device)
+    blocks = [readers[graph.layer_columns(layer)] for layer in range(graph.layers)]
     together = max(1, _TOKENS // prompts.positions)
+    _integrate(subject, prompts, schedule, together, [*blocks, readers[-1:]], lambda _: None)
+    return readers
+
+
+def each_layer_gradients(
+    subject: Subject,
+    prompts: Prompts,
+    schedule: Sequence[tuple[float, float]],
+    take: Callable[[int, Tensor], None],
+) -> None:
+    """Hand out the same gradients layer by layer and point by point, and keep none.
+
+    `take(layer, gradients)` gets the weighted gradients at the readers of a layer, float32 [readers, B·T, width] in the
+    order of their columns, from the last layer to the first and before it, as the layer behind the last, the read-out.
+    The tensor is used again after the call.
+    """
+    graph = subject.family.graph
+    readers = graph.layer_columns(0).stop
+    block = torch.zeros(readers, prompts.positions, prompts.clean.shape[-1], device=prompts.clean.device)
+    pending = [4] * graph.layers + [1]
+
+    def arrived(layer: int) -> None:
+        pending[layer] -= 1
+        if pending[layer] == 0:
+            pending[layer] = 4 if layer < graph.layers else 1
+            take(layer, block if layer < graph.layers else block[:1])
+            block.zero_()
+
+    _integrate(subject, prompts, schedule, 1, [block] * graph.layers + [block[:1]], arrived)
+
+
+def _integrate(
+    subject: Subject,
+    prompts: Prompts,
+    schedule: Sequence[tuple[float, float]],
+    together: int,
+    blocks: Sequence[Tensor],
+    arrived: Callable[[int], None],
+) -> None:
+    """Add the gradients of every point to the `blocks`, one for each layer and one for the read-out."""
+    size, device = len(prompts.clean), prompts.clean.device
+    family, graph = subject.family, subject.family.graph
+    start, step = prompts.corrupt.float(), prompts.clean.float() - prompts.corrupt.float()
     for first in range(0, len(schedule), together):
         alphas, weights = torch.tensor(schedule[first : first + together], device=device).T
         points = start[:, None] + alphas[:, None, None] * step[:, None]
         embeddings = points.flatten(0, 1).to(prompts.clean.dtype).requires_grad_()
         with ExitStack() as hooks:
-            current = _Pass(hooks, readers, len(alphas))
+            current = _Pass(hooks, len(alphas), arrived)
             for layer, site in enumerate(family.sites):
-                _listen_to_heads(subject, layer, current)
-                _listen_to_input(subject.module(site.mlp_norm.name), readers[graph.mlp_column(layer)], current)
-            _listen_to_input(subject.module(family.final_norm.name), readers[-1], current)
+                _listen_to_heads(subject, layer, blocks[layer], current)
+                _listen_to_input(subject.module(site.mlp_norm.name), layer, blocks[layer][-1], current)
+            _listen_to_input(subject.module(family.final_norm.name), graph.layers, blocks[-1][0], current)
             metric = run(subject, prompts, embeddings).view(size, -1) @ weights
             # Only the hooks' side effects matter; asking for the embeddings' gradient makes the pass reach them all.
             torch.autograd.grad(metric.sum(), embeddings)
-    return readers
 
 
-def _listen_to_input(module: nn.Module, target: Tensor, current: _Pass) -> None:
+def _listen_to_input(module: nn.Module, layer: int, target: Tensor, current: _Pass) -> None:
     """Add the gradient at `module`'s own input to `target`, without what bypasses the module."""
 
     def add(gradient: Tensor) -> None:
         target.add_(current.total(gradient).view(target.shape))
+        current.arrived(layer)
 
     def branch(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         # The residual stream keeps the original tensor; only this branch flows through the view.
@@ -83,8 +125,8 @@ def _on_gradient(tensor: Tensor, hook: Callable[[Tensor], None]) -> None:
     tensor.register_hook(hook)  # type: ignore[no-untyped-call]
 
 
-def _listen_to_heads(subject: Subject, layer: int, current: _Pass) -> None:
-    """Add the gradient at the input of each head's q, k and v to its reader's row of the sums."""
+def _listen_to_heads(subject: Subject, layer: int, block: Tensor, current: _Pass) -> None:
+    """Add the gradient at the input of each head's q, k and v to its reader's row of the layer's `block`."""
     family, site = subject.family, subject.family.sites[layer]
     norm = site.attention_norm
     seen: list[Normed] = []
@@ -104,6 +146,7 @@ def _listen_to_heads(subject: Subject, layer: int, current: _Pass) -> None:
             def add(gradient: Tensor) -> None:
                 own = rows.outputs(gradient, heads).float()
                 _pull_back(target, own, plain, _scaled(subject, norm, rows, heads), seen[0], current)
+                current.arrived(layer)
 
             _on_gradient(output, add)
 
@@ -111,7 +154,8 @@ def _listen_to_heads(subject: Subject, layer: int, current: _Pass) -> None:
 
     current.hooks.enter_context(subject.module(norm.name).register_forward_pre_hook(keep))
     for rows, columns in zip((site.query, site.key, site.value), family.graph.projection_columns(layer), strict=True):
-        listen(rows, current.readers[columns])
+        start = family.graph.layer_columns(layer).start
+        listen(rows, block[columns.start - start : columns.stop - start])
 
 
 def _scaled(subject: Subject, norm: Norm, rows: Rows, heads: int) -> Tensor:

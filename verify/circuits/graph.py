@@ -61,6 +61,10 @@ class Graph:
         start = layer * (self.heads + 2 * self.kv_heads + 1)
         return slice(start, start + self.heads + 2 * self.kv_heads)
 
+    def layer_columns(self, layer: int) -> slice:
+        """Columns of all readers of `layer`: q, k, v and last the MLP."""
+        return slice(self.attention_columns(layer).start, self.mlp_column(layer) + 1)
+
     def projection_columns(self, layer: int) -> tuple[slice, slice, slice]:
         """Columns of the q readers, the k readers and the v readers of `layer`."""
         q = self.attention_columns(layer).start

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from verify.circuits.families import LayerSites, Norm, OwnedSlice, bias, gain, output_dim, owned_slices
+from verify.circuits.families import LayerSites, Norm, OwnedSlice, bias, gain, owned_slices
+from verify.circuits.four_bit import computes_rounded
 from verify.circuits.gradients import reader_gradients
 from verify.circuits.norms import normed
 from verify.circuits.pairs import Pair, batches
@@ -86,7 +87,8 @@ def _compare(subject: Subject, what: str, found: Tensor, wanted: Tensor, scale: 
     size = wanted.abs().amax(0) if scale is None else scale
     size = size.clamp(min=max(float(size.mean()) * 1e-2, 1e-30))
     error = float(((found - wanted).abs().amax(0) / size).mean())
-    plain = subject.model.get_parameter(f"{subject.family.embedding}.weight").dtype == torch.float32
+    embedding = subject.model.get_parameter(f"{subject.family.embedding}.weight")
+    plain = embedding.dtype == torch.float32 and not computes_rounded(subject.model)
     if error > (_EXACT if plain else _ROUNDED):
         raise _refusal(subject, what, f"a mean difference of {error:.2g} of the channels' size")
 
@@ -190,7 +192,8 @@ def _zeroing(
     subject: Subject, name: str, rows: dict[int, _Zeroed]
 ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     """Give every row the clean output of the layer `name`, less what its zeroed weights make of the input."""
-    left, dim = bias(subject.model, name), output_dim(subject.model, name)
+    # as the slices say: 4-bit layers lie [outputs, inputs] even where the family stores them turned
+    left, dim = bias(subject.model, name), 1 if subject.family.turned else 0
 
     def zero(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
         changed = output[:1].repeat(len(output), *[1] * (output.dim() - 1))

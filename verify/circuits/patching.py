@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from verify.circuits.circuit import Circuit, full_circuit, top_edges
+from verify.circuits.circuit import Circuit, full_circuit
+from verify.circuits.extraction import Extraction, top_edges
 from verify.circuits.families import Rows, bias
 from verify.circuits.invariants import checked
+from verify.circuits.metrics import Metric, answer_minus_alternatives
 from verify.circuits.norms import PostNormStep
 from verify.circuits.pairs import Pair, batches, check_pairs
 from verify.circuits.running import Activations, Progress, Prompts, Subject, frozen, head_outputs, prepare, record, run
@@ -90,25 +92,58 @@ class _Patch:
         return part.view(-1, *like.shape)
 
 
-def faithfulness(model: nn.Module, pairs: Sequence[Pair], circuit: Circuit, *, batch_size: int = 20) -> float:
+def faithfulness(
+    model: nn.Module,
+    pairs: Sequence[Pair],
+    circuit: Circuit,
+    *,
+    metric: Metric = answer_minus_alternatives,
+    batch_size: int = 20,
+) -> float:
     """Return (m(C) − m(∅)) / (m(M) − m(∅)) of the mean metric m over `pairs`; 1 for the model, 0 for nothing.
 
     Raises `UsageError` for an unsupported model, unusable pairs or a circuit of another graph, and `UndecidedError`
     when corruption does not change the mean metric.
     """
     with frozen(model), torch.no_grad():
-        study = _prepare_study(model, pairs, batch_size)
+        study = _prepare_study(model, pairs, metric, batch_size)
         return _faithfulness(study, circuit)
 
 
-def patched_metric(model: nn.Module, pairs: Sequence[Pair], circuit: Circuit, *, batch_size: int = 20) -> Tensor:
+def patched_metric(
+    model: nn.Module,
+    pairs: Sequence[Pair],
+    circuit: Circuit,
+    *,
+    metric: Metric = answer_minus_alternatives,
+    batch_size: int = 20,
+) -> Tensor:
     """Return the metric of each pair, float32 [pairs], with every edge outside the circuit corrupt."""
-    metrics = torch.empty(len(pairs))
+    return patched_metrics(model, pairs, [circuit], metric=metric, batch_size=batch_size)[0]
+
+
+def patched_metrics(
+    model: nn.Module,
+    pairs: Sequence[Pair],
+    circuits: Sequence[Circuit],
+    *,
+    metric: Metric = answer_minus_alternatives,
+    batch_size: int = 20,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Return the metric of each pair in each circuit, float32 [circuits, pairs]; `progress(done, total)` in circuits.
+
+    What the circuits share, the clean and corrupt runs, is computed once. Errors as in `faithfulness`.
+    """
+    metrics = torch.empty(len(circuits), len(pairs))
     with frozen(model), torch.no_grad():
-        study = _prepare_study(model, pairs, batch_size)
-        _check_graph(study, circuit)
-        for case in study.cases:
-            metrics[list(case.prompts.batch.order)] = _run_patched(study.subject, case, circuit).cpu()
+        study = _prepare_study(model, pairs, metric, batch_size)
+        for index, circuit in enumerate(circuits):
+            _check_graph(study, circuit)
+            for case in study.cases:
+                metrics[index, list(case.prompts.batch.order)] = _run_patched(study.subject, case, circuit).cpu()
+            if progress is not None:
+                progress(index + 1, len(circuits))
     return metrics
 
 
@@ -118,11 +153,13 @@ def smallest_faithful(
     pairs: Sequence[Pair],
     *,
     target: float = 0.85,
+    extract: Extraction = top_edges,
     batch_size: int = 20,
     progress: Progress | None = None,
 ) -> FaithfulCircuit:
-    """Search the smallest n whose pruned top-n edges reach `target` on (held-out) `pairs`.
+    """Search the smallest n whose circuit reaches `target` on (held-out) `pairs`, by the metric that was attributed.
 
+    `extract` makes the circuits: the top n edges, pruned, or those grown from the logits (`greedy_edges`).
     Bisection of log n; because the curve is not monotone, a size counts only if a 1.25 times larger one reaches the
     target too, otherwise the search goes on above that one. At most 12 evaluations, `progress(done, 12)` after each;
     12 is an upper bound. Errors as in `faithfulness`; `UsageError` also when `target` is not in (0, 1].
@@ -133,11 +170,11 @@ def smallest_faithful(
     circuits: dict[int, Circuit] = {}
     total = int(scores.real.sum())
     with frozen(model), torch.no_grad():
-        study = _prepare_study(model, pairs, batch_size)
+        study = _prepare_study(model, pairs, scores.metric, batch_size)
 
         def reaches(n: int) -> bool:
             if n not in trace:
-                circuits[n] = full_circuit(scores.graph) if n >= total else top_edges(scores, n)
+                circuits[n] = full_circuit(scores.graph) if n >= total else extract(scores, n)
                 trace[n] = Step(n, circuits[n].size, _faithfulness(study, circuits[n]))
                 if progress is not None:
                     progress(len(trace), MAX_EVALUATIONS)
@@ -171,15 +208,15 @@ def _search(reaches: Callable[[int], bool], total: int, budget: int) -> int:
     return min(n for n in outcomes if all(reached for size, reached in outcomes.items() if size >= n))
 
 
-def _prepare_study(model: nn.Module, pairs: Sequence[Pair], batch_size: int) -> _Study:
+def _prepare_study(model: nn.Module, pairs: Sequence[Pair], metric: Metric, batch_size: int) -> _Study:
     subject = checked(model)
-    check_pairs(pairs, subject.family.vocabulary)
+    check_pairs(pairs, subject.family.vocabulary, metric)
     cases, clean, corrupt = [], 0.0, 0.0
-    for batch in batches(pairs, batch_size, subject.device):
+    for batch in batches(pairs, batch_size, subject.device, metric):
         prompts = prepare(subject, batch)
-        activations, metric = record(subject, prompts, prompts.corrupt)
+        activations, measured = record(subject, prompts, prompts.corrupt)
         cases.append(_Case(prompts, activations))
-        corrupt += float(metric.sum())
+        corrupt += float(measured.sum())
         clean += float(run(subject, prompts, prompts.clean).sum())
     return _Study(subject, tuple(cases), len(pairs), clean / len(pairs), corrupt / len(pairs))
 
@@ -266,7 +303,8 @@ def _patch_heads(hooks: ExitStack, subject: Subject, layer: int, patch: _Patch) 
         count = heads.stop - heads.start
 
         def replace(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            own = torch.bmm(inputs[0][heads], subject.weights(rows, count).transpose(1, 2)).transpose(0, 1)
+            weight = subject.weights(rows, count).to(output.dtype)
+            own = torch.bmm(inputs[0][heads], weight.transpose(1, 2)).transpose(0, 1)
             replaced = output.clone()  # other heads may share this projection
             target = rows.outputs(replaced, count)
             target.copy_(own.reshape(target.shape) + rows.outputs(bias(subject.model, rows.module), count))

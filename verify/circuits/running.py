@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from verify.circuits.families import Family, Norm, Rows, describe, matrix
+from verify.circuits.four_bit import unpacked
 from verify.circuits.norms import PostNormStep
 from verify.circuits.pairs import Batch
 
@@ -74,7 +75,8 @@ class Activations:
     """What the writers hold after one run, per layer.
 
     `heads`: inputs of the output projections [B, T, heads · head_dim]; `mlps`: what the MLPs add to the stream
-    [B, T, width]; `neurons`: inputs of the down projections [B, T, d_ff], none for a mixture of experts.
+    [B, T, width]; `neurons`: inputs of the down projections [B, T, d_ff], if they were asked for; a mixture of
+    experts has none.
     Where post-norms follow, `attended` and `expanded` are their inputs [B, T, width], of attention and MLP.
     """
 
@@ -115,7 +117,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
     try:
         model.eval()
         model.requires_grad_(requires_grad=False)
-        yield
+        with unpacked(model):
+            yield
     finally:
         for parameter, flag in gradients:
             parameter.requires_grad_(flag)
@@ -166,8 +169,13 @@ def run(subject: Subject, prompts: Prompts, embeddings: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def record(subject: Subject, prompts: Prompts, embeddings: Tensor) -> tuple[Activations, Tensor]:
-    """Run once on rows as `run` takes them; return what the writers hold and the metric of each row."""
+def record(
+    subject: Subject, prompts: Prompts, embeddings: Tensor, *, neurons: bool = False
+) -> tuple[Activations, Tensor]:
+    """Run once on rows as `run` takes them; return what the writers hold and the metric of each row.
+
+    `neurons`, several times as wide as all else, are kept only if asked for.
+    """
     seen = Activations()
 
     def outputs(kept: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -180,7 +188,7 @@ def record(subject: Subject, prompts: Prompts, embeddings: Tensor) -> tuple[Acti
         for site in subject.family.sites:
             hooks.enter_context(subject.module(site.output).register_forward_pre_hook(inputs(seen.heads)))
             hooks.enter_context(subject.module(site.mlp_writer).register_forward_hook(outputs(seen.mlps)))
-            if site.down is not None:
+            if neurons and site.down is not None:
                 hooks.enter_context(subject.module(site.down).register_forward_pre_hook(inputs(seen.neurons)))
             for norm, kept in ((site.attention_post, seen.attended), (site.mlp_post, seen.expanded)):
                 if norm is not None:

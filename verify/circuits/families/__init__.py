@@ -3,7 +3,7 @@
 from verify.circuits.families.anatomy import Family, LayerSites, Norm, OwnedSlice, Rows
 from verify.circuits.families.registry import FAMILIES, describe
 from verify.circuits.families.swapping import swapped
-from verify.circuits.families.weights import bias, gain, matrix, offset, output_dim, owned_slices
+from verify.circuits.families.weights import bias, gain, matrix, offset, owned_slices
 
 __all__ = [
     "FAMILIES",
@@ -17,7 +17,6 @@ __all__ = [
     "gain",
     "matrix",
     "offset",
-    "output_dim",
     "owned_slices",
     "swapped",
 ]

@@ -11,7 +11,7 @@ from verify.circuits.families.gpt_neox import describe_gpt_neox
 from verify.circuits.families.llama import describe_llama
 from verify.circuits.families.mixtral import describe_mixtral
 from verify.circuits.families.phi3 import describe_phi3
-from verify.circuits.families.weights import matrix
+from verify.circuits.families.weights import require_matrix
 from verify.errors import UsageError
 
 FAMILIES: dict[str, Callable[[nn.Module], Family]] = {
@@ -32,7 +32,7 @@ def describe(model: nn.Module) -> Family:
     """Return the anatomy of `model`, by name only: `verify.circuits.invariants` holds it against what the model does.
 
     Raises `UsageError` for an unknown architecture, or when a projection is not a plain floating-point linear layer
-    (a packed 4-bit layer or an adapter: attribution needs the effective weight).
+    (an adapter, or another packing than bitsandbytes': attribution needs the effective weight).
     """
     architecture = type(model).__name__
     builder = FAMILIES.get(architecture)
@@ -46,5 +46,5 @@ def describe(model: nn.Module) -> Family:
     family = builder(model)
     for site in family.sites:
         for name in site.linears:
-            matrix(model, name)
+            require_matrix(model, name)
     return family

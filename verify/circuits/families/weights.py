@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from verify.circuits.families.anatomy import Family, Norm, OwnedSlice, Rows
+from verify.circuits.four_bit import dequantized, is_four_bit
 from verify.errors import UsageError
 
 _NODE = re.compile(r"a(?P<al>\d+)\.(?P<kind>[hk])(?P<head>\d+)|m(?P<ml>\d+)(\.n(?P<neuron>\d+))?")
@@ -16,9 +17,21 @@ _NODE = re.compile(r"a(?P<al>\d+)\.(?P<kind>[hk])(?P<head>\d+)|m(?P<ml>\d+)(\.n(
 def matrix(model: nn.Module, name: str) -> Tensor:
     """Return the weight of the linear layer `name` as [outputs, inputs], a view where it is stored turned (Conv1D).
 
-    Raises `UsageError` unless it is a Linear or a Conv1D with a plain floating-point weight.
+    Of a `Linear4bit`, dequantized anew at each call, float32 (see four_bit.py). Errors as `require_matrix`.
     """
+    require_matrix(model, name)
+    module: Any = model.get_submodule(name)
+    if is_four_bit(module):
+        return dequantized(module)
+    stored: Tensor = module.weight
+    return stored.T if isinstance(module, Conv1D) else stored
+
+
+def require_matrix(model: nn.Module, name: str) -> None:
+    """Raise `UsageError` unless `name` is a Linear or a Conv1D with floating-point weights, or a `Linear4bit`."""
     module = model.get_submodule(name)
+    if is_four_bit(module):
+        return
     weight: Any = getattr(module, "weight", None)
     if isinstance(module, nn.Linear) and weight.is_floating_point():
         shape: tuple[int, ...] = (module.out_features, module.in_features)
@@ -29,12 +42,10 @@ def matrix(model: nn.Module, name: str) -> Tensor:
     if not shape or weight.shape != shape:
         raise UsageError(
             f"{name} holds no plain weight matrix",
-            expected="a torch Linear, or GPT-2's Conv1D, with floating-point weights",
+            expected="a torch Linear or GPT-2's Conv1D with floating-point weights, or a bitsandbytes Linear4bit",
             found=type(module).__name__,
             remedy="load the model unquantized and without adapters, or write the dequantized weights into it",
         )
-    stored: Tensor = weight
-    return stored.T if isinstance(module, Conv1D) else stored
 
 
 def bias(model: nn.Module, name: str) -> Tensor:
@@ -42,6 +53,9 @@ def bias(model: nn.Module, name: str) -> Tensor:
     stored: Tensor | None = getattr(model.get_submodule(name), "bias", None)
     if stored is not None:
         return stored
+    module: Any = model.get_submodule(name)
+    if is_four_bit(module):
+        return torch.zeros(module.out_features, device=module.weight.device)
     weight = matrix(model, name)
     return torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device)
 
@@ -63,11 +77,6 @@ def offset(model: nn.Module, norm: Norm, rows: Rows, units: int) -> Tensor | Non
         return total
     read = rows.weights(matrix(model, rows.module), units).float() @ fixed.float()
     return read if total is None else total + read
-
-
-def output_dim(model: nn.Module, name: str) -> int:
-    """Return along which dimension of its stored weight the outputs of a linear layer lie."""
-    return 1 if isinstance(model.get_submodule(name), Conv1D) else 0
 
 
 def owned_slices(family: Family, node: str) -> tuple[OwnedSlice, ...]:

@@ -1,0 +1,166 @@
+"""Time and memory of `verify.circuits.attribute` against a plain forward and backward pass, in one run.
+
+    python benchmarks/circuits.py [--shape 1b gpt2] [--pairs 2] [--length 32] [--points 5] [--rounds 3] [--lean]
+
+Models with random weights and a small vocabulary. Every round times, back to back, *plain*: forward and the metric's
+gradient with respect to the embeddings, parameters frozen, on as many rows as `attribute` has points and pairs; and
+*attribute*, everything in it, over its points. The ratio is the median of the rounds' own, per integration point.
+`attribute` first holds the family's description against the model, on three tokens and once a call: with few pairs that
+counts, so the ratio is given with and without. Two clocks: the wall, and the CPU time of the process, which does not
+count the time given to other programs.
+
+Memory is measured in a process of its own, by the peak of the resident set (Linux), with an allocator that gives freed
+memory back at once: what `attribute` needs beyond *plain* on the same rows, by token of the pairs (pairs · length).
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers.initialization import no_init_weights
+
+from verify.circuits import Pair, attribute, describe
+from verify.circuits.invariants import checked
+
+VOCABULARY = 1000
+SHAPES: dict[str, Callable[[], nn.Module]] = {
+    "1b": lambda: LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=2048,
+            intermediate_size=8192,
+            num_hidden_layers=16,
+            num_attention_heads=32,
+            num_key_value_heads=8,
+            head_dim=64,
+        )
+    ),
+    "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, bos_token_id=None, eos_token_id=None)),
+}
+
+
+def pairs_of(count: int, length: int) -> list[Pair]:
+    """Pairs that differ from the first token on, so that no prefix is shared and every position is computed."""
+    ids = torch.randint(VOCABULARY // 2, (count, length), generator=torch.Generator().manual_seed(0))
+    corrupt = ids.clone()
+    corrupt[:, 0] += VOCABULARY // 2
+    return [Pair(tuple(a.tolist()), tuple(b.tolist()), 1, (2, 3)) for a, b in zip(ids, corrupt, strict=True)]
+
+
+def plain(model: Any, pairs: list[Pair], rows: int) -> None:
+    """One forward and backward pass over `rows` copies of each clean prompt."""
+    ids = torch.tensor([pair.clean for pair in pairs]).repeat_interleave(rows, 0)
+    embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
+    logits = model(inputs_embeds=embeddings, logits_to_keep=torch.tensor([ids.shape[1] - 1])).logits[:, -1]
+    torch.autograd.grad((logits[:, 1] - logits[:, 2:4].mean(1)).sum(), embeddings)
+
+
+def timed(run: Callable[[], object]) -> tuple[float, float]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def peak_above_now(run: Callable[[], object]) -> int:
+    """Bytes by which the resident set rises at most while `run` runs."""
+    status = Path("/proc/self/status")
+
+    def read(field: str) -> int:
+        return int(status.read_text().split(f"{field}:")[1].split()[0]) * 1024
+
+    Path("/proc/self/clear_refs").write_text("5")  # forget the earlier peak
+    before = read("VmRSS")
+    run()
+    return read("VmHWM") - before
+
+
+def model_of(shape: str) -> nn.Module:
+    """A model whose weights repeat one random block: drawing a billion of them would take longer than the benchmark."""
+    with no_init_weights():
+        model = SHAPES[shape]().eval().requires_grad_(requires_grad=False)
+    block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)) * 0.02
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+        else:
+            flat = parameter.view(-1)
+            for start in range(0, len(flat), len(block)):
+                flat[start : start + len(block)] = block[: len(flat) - start]
+    return model
+
+
+def run_time(shape: str, options: argparse.Namespace) -> None:
+    model, pairs, points = model_of(shape), pairs_of(options.pairs, options.length), options.points
+    graph = describe(model).graph
+    edges = int(graph.real.sum())
+    described = timed(lambda: checked(model))
+    print(f"\n{shape}: {graph.n_writers} writers, {graph.n_readers} readers, {edges} edges", flush=True)
+    print(f"  check of the description {described[1]:.2f} s of CPU", flush=True)
+    plain(model, pairs[:1], 1)
+    rounds = []
+    for _ in range(options.rounds):
+        one = timed(lambda: plain(model, pairs, points))
+        all_points = timed(lambda: attribute(model, pairs, points=points, batch_size=len(pairs), lean=options.lean))
+        rounds.append((one, all_points))
+        print(f"  plain {one[1]:.2f} s, attribute {all_points[1]:.2f} s of CPU", flush=True)
+    for clock, name in enumerate(("wall", "cpu")):
+        for what, check in (("all", 0.0), ("without the check", described[clock])):
+            ratios = [(whole[clock] - check) / one[clock] for one, whole in rounds]
+            spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            print(f"  {name}, {what}: ratio {statistics.median(ratios):.2f} ({spread})", flush=True)
+
+
+def run_memory(shape: str, options: argparse.Namespace) -> dict[str, float]:
+    model, pairs, points = model_of(shape), pairs_of(options.pairs, options.length), options.points
+    plain(model, pairs[:1], 1)
+    tokens = options.pairs * options.length
+    rows = 1 if options.lean else points  # the lean way takes one point at a time
+    found = {"plain": peak_above_now(lambda: plain(model, pairs, rows)) / tokens}
+    run = lambda: attribute(model, pairs, points=points, batch_size=len(pairs), lean=options.lean)  # noqa: E731
+    whole = peak_above_now(run) / tokens
+    return found | {"attribute": whole, "extra": whole - found["plain"]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--pairs", type=int, default=2)
+    parser.add_argument("--length", type=int, default=32)
+    parser.add_argument("--points", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["time", "memory"])
+    parser.add_argument("--lean", action="store_true", help="measure attribute(lean=True)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # measures memory, in the child
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.inside:
+        print(json.dumps(run_memory(options.shape[0], options)))
+        return
+    for shape in options.shape:
+        if options.only != "memory":
+            run_time(shape, options)
+        if options.only == "time":
+            continue
+        words = [sys.executable, __file__, "--inside", "--shape", shape]
+        words += [f"--{name}={getattr(options, name)}" for name in ("pairs", "length", "points", "threads")]
+        words += ["--lean"] * options.lean
+        freeing = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+        done = subprocess.run(words, env=freeing, check=True, capture_output=True, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        line = ", ".join(f"{name} {value / 1e6:.2f}" for name, value in found.items())
+        print(f"  memory, MB by token: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
