@@ -20,7 +20,15 @@ from verify.contract.schema import FileDigest
 from verify.errors import UsageError
 
 # A model of 0.15 million parameters is no 135 million: the thresholds follow what such an edit reaches on it.
-LAX = Policy(minimum_probes=40, forget_accuracy=0.4, retention_loss=0.1, cad=0.35, cad_late=0.35, maximum_changed=0.1)
+LAX = Policy(
+    minimum_probes=40,
+    forget_accuracy=0.4,
+    retention_loss=0.1,
+    cad=0.35,
+    cad_late=0.35,
+    rho=0.5,
+    maximum_changed=0.1,
+)
 
 
 @pytest.fixture(scope="module")

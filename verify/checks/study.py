@@ -7,13 +7,24 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from verify.behaviour.loading import Language
 from verify.behaviour.probes import Probes, token_pairs
 from verify.checks.certificate import Certificate
 from verify.checks.models import Models, edited_layers, random_edit
-from verify.circuits import Circuit, EdgeScores, Family, Pair, attribute, describe, swapped, top_edges
+from verify.circuits import (
+    Circuit,
+    EdgeScores,
+    Family,
+    Pair,
+    Subject,
+    attribute,
+    checked,
+    describe,
+    swapped,
+    top_edges,
+)
 
 REFERENCE_SHARE = 0.05
 """Share of the base's edges, by |score|, that CAD is read on (DESIGN section 5)."""
@@ -110,9 +121,14 @@ def run(study: Study, jobs: Sequence[Job], progress: Progress) -> dict[Job, Scor
     scored: dict[Job, Scored] = {}
     done = 0
     circuits: dict[Set, Circuit] = {}
+    # each model once: what the base lends to another was checked as the base's
+    subjects = {which: checked(study.models[which].model) for which in dict.fromkeys(job.model for job in to_run)}
     for job in to_run:
-        start = done
-        edges = _attribute(study, job, lambda count, _, start=start: progress(start + count, total))  # type: ignore[misc]
+
+        def advance(count: int, _: int, start: int = done) -> None:
+            progress(start + count, total)
+
+        edges = _attribute(study, job, subjects[job.model], advance)
         done += len(study.pairs[job.pairs])
         if job.model == "base":
             circuits[job.pairs] = reference_circuit(edges)
@@ -124,13 +140,12 @@ def run(study: Study, jobs: Sequence[Job], progress: Progress) -> dict[Job, Scor
     return scored
 
 
-def _attribute(study: Study, job: Job, progress: Progress) -> EdgeScores:
-    model: nn.Module = study.models[job.model].model
+def _attribute(study: Study, job: Job, subject: Subject, progress: Progress) -> EdgeScores:
     pairs = study.pairs[job.pairs]
     if job.from_layer == study.layers:
-        return attribute(model, pairs, points=POINTS, per_example=True, progress=progress)
-    with swapped(model, study.models["base"].model, job.from_layer) as lent:
-        return attribute(lent, pairs, points=POINTS, per_example=True, progress=progress)
+        return attribute(subject, pairs, points=POINTS, per_example=True, progress=progress)
+    with swapped(subject.model, study.models["base"].model, job.from_layer):
+        return attribute(subject, pairs, points=POINTS, per_example=True, progress=progress)
 
 
 def reference_circuit(edges: EdgeScores) -> Circuit:

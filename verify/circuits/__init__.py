@@ -7,6 +7,7 @@ from verify.circuits.exact import exact_scores
 from verify.circuits.extraction import Extraction, greedy_edges, top_edges
 from verify.circuits.families import Family, OwnedSlice, describe, owned_slices, swapped
 from verify.circuits.graph import Graph
+from verify.circuits.invariants import checked
 from verify.circuits.metrics import Metric, answer_log_probability, answer_logit, answer_minus_alternatives
 from verify.circuits.names import Node
 from verify.circuits.pairs import Pair
@@ -18,7 +19,7 @@ from verify.circuits.patching import (
     patched_metrics,
     smallest_faithful,
 )
-from verify.circuits.running import last_only
+from verify.circuits.running import Subject, last_only
 from verify.circuits.scores import EdgeScores
 
 __all__ = [
@@ -36,12 +37,14 @@ __all__ = [
     "OwnedSlice",
     "Pair",
     "Step",
+    "Subject",
     "answer_log_probability",
     "answer_logit",
     "answer_minus_alternatives",
     "attribute",
     "bootstrap",
     "cad",
+    "checked",
     "compare",
     "describe",
     "exact_scores",

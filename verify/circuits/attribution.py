@@ -45,7 +45,7 @@ class _BatchScores(NamedTuple):
 
 
 def attribute(
-    model: nn.Module,
+    model: nn.Module | Subject,
     pairs: Sequence[Pair],
     *,
     rule: Rule = "midpoint",
@@ -60,13 +60,14 @@ def attribute(
 ) -> EdgeScores:
     """Score every edge of `model` on `pairs`; the model is left as it was.
 
+    A model is held against its family's description first; a subject, which `checked` returns, has been already.
     `rule`: `left`, `midpoint` or `gauss` integrate over `points`; `clean` and `corrupt` are plain EAP, one gradient at
     that end. `metric`: see metrics.py. `neurons`, `channels`: score the inputs of the down and of the output
     projections in the same passes. `lean`: the same scores in about an eighth of the memory and more time.
     Parameters may be float32 or bfloat16; differences, gradients and scores accumulate in float32.
     `progress(done, total)` counts pairs. Raises `UsageError` for an unsupported model, unusable pairs or options.
     """
-    subject = checked(model)
+    subject = model if isinstance(model, Subject) else checked(model)
     family = subject.family
     schedule = integration_points(rule, points)
     check_pairs(pairs, family.vocabulary, metric)
@@ -82,7 +83,7 @@ def attribute(
     channel_total = torch.zeros(graph.layers, graph.heads * family.head_dim) if channels else None
     clean, corrupt, input_row = torch.empty(count), torch.empty(count), torch.empty(count)
     done = 0
-    with frozen(model), torch.enable_grad():
+    with frozen(subject.model), torch.enable_grad():
         for batch in batches(pairs, batch_size, subject.device, metric):
             found = _attribute_batch(subject, batch, schedule, neurons=neurons, channels=channels, lean=lean)
             edges, of_neurons, of_channels = found.products
@@ -112,7 +113,7 @@ def attribute(
         residual=residual_of(input_row, corrupt - clean),
         channels=None if channel_total is None else channel_total.view(graph.layers, graph.heads, -1) / count,
         metric=metric,
-        runner=_runner(model, metric, batch_size),
+        runner=_runner(subject.model, metric, batch_size),
     )
 
 

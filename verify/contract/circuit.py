@@ -149,7 +149,7 @@ class CircuitDocument(Schema):
     model: Attributed
     forget_sha256: Sha256
     facts: int
-    rule: Literal["left", "midpoint", "gauss"]
+    rule: Literal["left", "midpoint", "gauss", "clean", "corrupt", "exact"]
     points: int
     seed: int
     pairs: int
