@@ -116,7 +116,9 @@ def test_the_first_value_of_a_short_block_is_divided_and_one_of_a_whole_block_mu
         edited = base.clone()
         edited[before] = -0.5 * float(scale)
         tally = streamed(base, edited, torch.tensor([before]), "F32", 1, Geometry(64))[Geometry(64)]
-        assert tally.codes_before.argmax() == quantize(base).codes.reshape(-1)[before]
+        code = quantize(base).codes.reshape(-1)[before]
+        assert tally.codes_before.argmax() == code
+        assert survival(base, edited, torch.tensor([before])).codes_before[0] == code
 
 
 def test_an_unmasked_first_value_of_a_short_block_is_divided() -> None:
