@@ -197,8 +197,7 @@ def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, c
     first_read_out = family.graph.layers - round(config.read_out_share * family.graph.layers)
     entry = round(config.entry_share * family.graph.layers)
     regions = circuit_regions(family, circuit.circuit, layers, from_layer=entry, below_layer=first_read_out)
-    inside = {name: layers[name] for name in regions if name in layers}
-    regions = {name: regions[name] for name in inside}
+    inside = {name: layers[name] for name in regions}
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
     weights = Weights(config.prompt_divergence_weight, config.text_divergence_weight)
     objective = Objective(data.forget, data.retained, weights, Sizes(), rng)
