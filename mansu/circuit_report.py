@@ -17,7 +17,7 @@ from mansu.request import pools, read_forget, require_answer_tokens
 from reports import render_circuit
 from verify.artefact import write_atomic
 from verify.behaviour.loading import Language
-from verify.checks.circuit_map import circuit_map
+from verify.checks.circuit_map import circuit_map, node_scores
 from verify.checks.erasure import require_signal
 from verify.checks.study import SEED, reference_circuit
 from verify.circuits import Circuit, EdgeScores, FaithfulCircuit, Pair, bootstrap, compare, describe, nodes
@@ -208,14 +208,10 @@ def _described(scored: _Scored) -> Attributed:
 def _nodes(before: EdgeScores, after: EdgeScores | None, circuit: Circuit) -> tuple[NodeScore, ...]:
     """Return every node with the sum of its outgoing edges; of the logits, of the edges into them."""
     touched = nodes(circuit)
-
-    def sums(scores: EdgeScores) -> list[float]:
-        return [*scores.scores.sum(1).tolist(), float(scores.scores[:, -1].sum())]
-
-    later = [None] * (len(before.writers) + 1) if after is None else sums(after)
+    later = [None] * (len(before.writers) + 1) if after is None else node_scores(after).tolist()
     return tuple(
         NodeScore(name=name, score=score, after=other, in_circuit=name in touched)
-        for name, score, other in zip([*before.writers, "logits"], sums(before), later, strict=True)
+        for name, score, other in zip([*before.writers, "logits"], node_scores(before).tolist(), later, strict=True)
     )
 
 

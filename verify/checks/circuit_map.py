@@ -1,5 +1,6 @@
 """From edge scores to the map that reports and `mansu circuit` draw."""
 
+import torch
 from torch import Tensor
 
 from verify.circuits import EdgeScores
@@ -31,8 +32,8 @@ def circuit_map(before: EdgeScores, after: EdgeScores | None = None, *, edges: i
         layers=graph.layers,
         heads=graph.heads,
         kv_heads=graph.kv_heads,
-        before=node_scores(before),
-        after=None if after is None else node_scores(after),
+        before=tuple(map(_rounded, node_scores(before))),
+        after=None if after is None else tuple(map(_rounded, node_scores(after))),
         edges=tuple(
             MapEdge(
                 writer=graph.writers[row],
@@ -45,9 +46,9 @@ def circuit_map(before: EdgeScores, after: EdgeScores | None = None, *, edges: i
     )
 
 
-def node_scores(scores: EdgeScores) -> tuple[float, ...]:
-    """Return the sum of each writer's edges, and of the edges into the logits."""
-    return tuple(map(_rounded, [*scores.scores.sum(1), scores.scores[:, -1].sum()]))
+def node_scores(scores: EdgeScores) -> Tensor:
+    """Return the sum of each writer's edges, and of the edges into the logits: float32 [writers + 1]."""
+    return torch.cat([scores.scores.sum(1), scores.scores[:, -1].sum()[None]])
 
 
 def _strongest(scores: Tensor, real: Tensor, count: int) -> list[tuple[int, int]]:
