@@ -2,12 +2,17 @@
 
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
 from verify.contract.manifest import DEFAULT_PROFILES, Profile
 from verify.contract.schema import Schema
 from verify.errors import UsageError
+
+MaskChoice = Literal["circuit", "contrast", "gradient", "random"]
+"""How the mask is chosen: by contrast within the circuit; or, to compare with, by contrast, by the forget gradient
+alone or at random among all that can be edited."""
 
 
 class Config(Schema):
@@ -18,7 +23,8 @@ class Config(Schema):
     attribution_pairs: int = Field(default=60, ge=4)
     circuit_pairs: int = Field(default=30, ge=4)
     circuit_faithfulness: float = Field(default=0.85, gt=0, le=1)
-    # mask
+    # mask; the other choices are there to compare with
+    mask: MaskChoice = "circuit"
     mask_share: float = Field(default=0.0045, gt=0, le=0.005)
     entry_share: float = Field(default=0.2, ge=0, lt=1)
     read_out_share: float = Field(default=0.25, ge=0, lt=1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mansu.config import MaskChoice
 from mansu.lattice import absmax_holders
 from mansu.retain import Fisher, NullSpace
 from verify.circuits import Circuit, Family, nodes, owned_slices
@@ -52,6 +53,11 @@ def layer_of(node: str) -> int:
     return int(node[1:].split(".", maxsplit=1)[0])
 
 
+def everywhere(layers: Mapping[str, nn.Linear]) -> dict[str, Tensor]:
+    """Return regions that leave nothing of `layers` out, bool by layer name: what a mask without a circuit has."""
+    return {name: torch.ones(layer.weight.shape, dtype=torch.bool) for name, layer in layers.items()}
+
+
 def select(
     layers: Mapping[str, nn.Linear],
     stored: torch.dtype,
@@ -60,20 +66,31 @@ def select(
     fisher: Fisher,
     null_space: NullSpace,
     *,
+    choice: MaskChoice,
     size: int,
     parameters: int,
+    seed: int,
 ) -> Mask:
     """Take the `size` most salient parameters within the regions, absmax holders left out.
 
-    Saliency = |forget gradient, projected onto the retain null space| · block scale / sqrt(Fisher + its mean): the
-    forgetting that a move of one bin buys per retain loss it risks.
+    Saliency by contrast = |forget gradient, projected onto the retain null space| · block scale / sqrt(Fisher + its
+    mean): the forgetting that a move of one bin buys per retain loss it risks. `gradient` is its numerator without the
+    projection and the scale, the usual saliency; `random` draws by `seed`.
     """
+    generator = torch.Generator().manual_seed(seed)
     saliency = {}
     for name, region in regions.items():
         weight = layers[name].weight.detach().to(stored)
-        projected = null_space.project(name, forget_gradient[name]).abs()
-        contrast = projected * quantize(weight, name=name).scales() / (fisher.diagonal[name] + fisher.mean).sqrt()
-        saliency[name] = contrast.masked_fill_(~region | absmax_holders(weight), 0).reshape(-1)
+        match choice:
+            case "circuit" | "contrast":
+                projected = null_space.project(name, forget_gradient[name]).abs()
+                risk = (fisher.diagonal[name] + fisher.mean).sqrt()
+                value = projected * quantize(weight, name=name).scales() / risk
+            case "gradient":
+                value = forget_gradient[name].abs()
+            case "random":
+                value = 1 - torch.rand(weight.shape, generator=generator)  # in (0, 1]: zero means left out
+        saliency[name] = value.masked_fill(~region | absmax_holders(weight), 0).reshape(-1)
     threshold = _threshold(saliency, size)
     indices = {name: (value >= threshold).nonzero().reshape(-1) for name, value in saliency.items()}
     return Mask({name: index for name, index in indices.items() if index.numel()}, parameters)

@@ -75,6 +75,15 @@ class Edit:
         return sum(int(index.numel()) for index in self.indices.values())
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Where the masked parameters stand, which are free, and their first moments, each `[n]`."""
+
+    master: Tensor
+    free: Tensor
+    first: Tensor
+
+
 @dataclass(slots=True)
 class _Masked:
     """The masked parameters of all layers as flat vectors `[n]`: the optimizer's whole world."""
@@ -94,6 +103,15 @@ class _Masked:
     def changed(self) -> int:
         """Return how many parameters differ from the base."""
         return int((self.master != self.lattice.base).sum())
+
+    def state(self) -> _State:
+        """Return what a trial may have to put back."""
+        return _State(self.master, self.free, self.first.clone())
+
+    def restore(self, state: _State) -> None:
+        """Put an earlier state back, in the model too."""
+        self.master, self.free, self.first = state.master, state.free, state.first.clone()
+        self.write()
 
     def write(self) -> None:
         """Put the master values into the model."""
@@ -144,14 +162,17 @@ def solve(
 
 def _enough(model: Any, masked: _Masked, stopping: Stopping) -> bool:
     """Snap all that is free; keep that if it forgets enough and retains as well as before, else undo it."""
-    before = stopping.retained(model)
-    kept = (masked.master, masked.free, masked.first.clone())
+    before = masked.state()
     _snap(masked, 1.0)
-    if stopping.retained(model) <= stopping.tolerance * before and stopping.forgotten(model):
-        return True
-    masked.master, masked.free, masked.first = kept
-    masked.write()
-    return False
+    if not stopping.forgotten(model):
+        masked.restore(before)
+        return False
+    snapped, cost = masked.state(), stopping.retained(model)
+    masked.restore(before)
+    if cost > stopping.tolerance * stopping.retained(model):
+        return False
+    masked.restore(snapped)
+    return True
 
 
 def train(

@@ -1,13 +1,12 @@
 """One call: request → circuit → mask → retain → solve → seal. Each step is a module with its own result object."""
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 from torch import nn
 from torch.nn import functional
 
@@ -18,48 +17,29 @@ from mansu.claims import forget_accuracy, measure_claims
 from mansu.config import Config
 from mansu.examples import (
     Prompts,
-    Texts,
-    answer_accuracy,
-    cut_texts,
-    draw,
-    last_log_probabilities,
     last_logits,
-    sample_texts,
-    text_log_probabilities,
-    tokenize,
 )
-from mansu.mask import Mask, circuit_regions, select
-from mansu.objective import Objective, Retained, Sizes, Weights, retain_divergences, retain_losses
-from mansu.probes import Pools, all_pools, held_out_probes, training_pairs
+from mansu.mask import Mask, circuit_regions, everywhere, select
+from mansu.objective import Objective, Sizes, Weights, retain_losses
+from mansu.prepare import Data, prepare
+from mansu.probes import held_out_probes, training_pairs
 from mansu.progress import Steps
-from mansu.request import Fact, Request, read_request, require_held_out, require_tokens
+from mansu.request import read_request, require_held_out, require_tokens
 from mansu.retain import NullSpace, fisher, gradients, null_space
-from mansu.solve import Bounds, Edit, Schedule, Stopping, solve
+from mansu.solve import Bounds, Edit, Schedule, solve
+from mansu.stopping import stopping
 from verify.artefact.signing import Signer
 from verify.behaviour.loading import Language
 from verify.behaviour.modules import nf4_linears, survey
 from verify.checks.permanence import geometry_of
 from verify.circuits import FaithfulCircuit, describe
 from verify.contract.manifest import CircuitClaim
-from verify.errors import UsageError
 from verify.nf4.rows import Geometry
 
-METHOD = "circuit-restricted masked training with progressive snapping to NF4 levels"
 _SALIENCY_BATCH = 84
 _KNOWN_PROMPTS = 200
 _STOPPING_PROMPTS = 200
 _STOPPING_TEXTS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    """The request as tokens, with the base's own predictions on what is retained."""
-
-    request: Request
-    pools: Pools
-    forget: Prompts
-    forget_validation: Prompts
-    retained: Retained
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +106,7 @@ def unlearn(
             retain_pairs=config.retain_pairs,
             seed=config.seed,
         )
-        evidence = seal.Evidence(request, config, METHOD, _claim(circuit), policy_sha256)
+        evidence = seal.Evidence(request, config, _method(config), _claim(circuit), policy_sha256)
         statement = seal.seal(
             folder,
             base,
@@ -140,45 +120,6 @@ def unlearn(
     claims = statement.predicate.claims
     accuracy, accuracy_nf4 = forget_accuracy(claims, "full"), forget_accuracy(claims, "nf4")
     return Outcome(out, edit.size, parameters, accuracy, accuracy_nf4, config.forget_target)
-
-
-def prepare(language: Language, base: Base, request: Request, config: Config, *, steps: Steps) -> Data:
-    """Tokenize the request, sample texts from the base, and record its predictions on what is retained.
-
-    Raises `UsageError` ME211 when the model does not know the forget set.
-    """
-    pool_of = all_pools(request)
-    model = working_copy(language, base.stored)
-    forget = _prompts(language.tokenizer, request.forget.train, pool_of)
-    # a set with few wordings leaves none for validation: then the trained ones must tell when to stop
-    forget_validation = _prompts(language.tokenizer, request.forget.validation or request.forget.train, pool_of)
-    with steps.step("What the base knows", 1) as advance:
-        sample = draw(random.Random(config.seed), len(forget), _KNOWN_PROMPTS)  # noqa: S311  (a sample, not a secret)
-        known = answer_accuracy(model, forget.subset(sample))
-        advance(1)
-    if known < config.forget_known:
-        raise UsageError(
-            "the model does not know the forget set: there is nothing to forget",
-            expected=f"at least {config.forget_known:.0%} of its answers right",
-            found=f"{known:.1%} right",
-            remedy="check the prompts and answers, or leave this model as it is; nothing was written",
-            error_id="ME211",
-        )
-    retain = _prompts(language.tokenizer, request.retain.train, pool_of)
-    with steps.step("Sampling texts from the base", 1) as advance:
-        texts = sample_texts(
-            model, language.tokenizer, count=config.sampled_texts, length=config.text_length, seed=config.seed
-        )
-        advance(1)
-    prose = cut_texts(language.tokenizer, request.prose, length=config.text_length)
-    texts = Texts(torch.cat([texts.ids, prose.ids])) if prose else texts
-    with steps.step("The base's predictions to retain", 2) as advance:
-        prompt_reference = last_log_probabilities(model, retain)
-        advance(1)
-        text_reference = text_log_probabilities(model, texts)
-        advance(1)
-    retained = Retained(retain, prompt_reference, texts, text_reference)
-    return Data(request, pool_of, forget, forget_validation, retained)
 
 
 def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps) -> FaithfulCircuit:
@@ -196,7 +137,10 @@ def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, c
     family = describe(model)
     first_read_out = family.graph.layers - round(config.read_out_share * family.graph.layers)
     entry = round(config.entry_share * family.graph.layers)
-    regions = circuit_regions(family, circuit.circuit, layers, from_layer=entry, below_layer=first_read_out)
+    if config.mask == "circuit":
+        regions = circuit_regions(family, circuit.circuit, layers, from_layer=entry, below_layer=first_read_out)
+    else:
+        regions = everywhere(layers)
     inside = {name: layers[name] for name in regions}
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
     weights = Weights(config.prompt_divergence_weight, config.text_divergence_weight)
@@ -219,7 +163,18 @@ def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, c
         )
     parameters = sum(view.count for view in base.weights.tensors().values())
     size = int(config.mask_share * parameters)
-    mask = select(inside, base.stored, regions, saliency, bound, space, size=size, parameters=parameters)
+    mask = select(
+        inside,
+        base.stored,
+        regions,
+        saliency,
+        bound,
+        space,
+        choice=config.mask,
+        size=size,
+        parameters=parameters,
+        seed=config.seed,
+    )
     masked_fisher = bound.at(mask.indices)
     del saliency, bound  # one value for every parameter of the circuit, and not needed any more
     return _solve(model, base, mask, objective, masked_fisher, space, data, config, steps)
@@ -261,7 +216,7 @@ def _solve(
             space,
             schedule=schedule,
             bounds=Bounds(geometries, fisher_budget=config.fisher_budget),
-            stopping=_stopping(data, config),
+            stopping=stopping(data, config),
             after_snap=lambda free, changed: steps.say(
                 f"  snapped: {changed:,} of {mask.size:,} masked parameters moved, {free:,} still free"
             ),
@@ -272,25 +227,6 @@ def _solve(
         f"block's absmax on average ({edit.least_move_first:.3f} for {_named(geometries[0])} alone)"
     )
     return edit
-
-
-def _stopping(data: Data, config: Config) -> Stopping:
-    """Measure on wordings set aside: the trained ones are forgotten first, and the held-out ones must not count."""
-    rng = random.Random(config.seed)  # noqa: S311  (a sample, not a secret)
-    forget = data.forget_validation.subset(draw(rng, len(data.forget_validation), _STOPPING_PROMPTS))
-    prompts = draw(rng, len(data.retained.prompts), _STOPPING_PROMPTS // 2)
-    texts = draw(rng, data.retained.texts.ids.shape[0], _STOPPING_TEXTS)
-
-    def forgotten(model: Any) -> bool:
-        # half the target, for the sample is small
-        enough = config.forget_target / 2
-        return answer_accuracy(model, forget) <= enough and accuracy_after_nf4(model, forget) <= enough
-
-    @torch.no_grad()
-    def retained(model: Any) -> float:
-        return float(sum(retain_divergences(model, data.retained, prompts, texts)))
-
-    return Stopping(forgotten, retained)
 
 
 def _named(geometry: Geometry) -> str:
@@ -315,23 +251,9 @@ def _forget_gradient(
     return total
 
 
-@torch.no_grad()
-def accuracy_after_nf4(model: Any, prompts: Prompts) -> float:
-    """Return the accuracy under bitsandbytes' NF4; the weights are put back as they were."""
-    kept: dict[str, torch.Tensor] = {}
-    layers = nf4_linears(model)
-    for name, layer in layers.items():
-        kept[name] = layer.weight.data.clone()
-        layer.weight.data.copy_(dequantize_4bit(*quantize_4bit(layer.weight.data.contiguous(), quant_type="nf4")))
-    try:
-        return answer_accuracy(model, prompts)
-    finally:
-        for name, layer in layers.items():
-            layer.weight.data.copy_(kept[name])
-
-
-def _prompts(tokenizer: Any, facts: Sequence[Fact], pool_of: Pools) -> Prompts:
-    return tokenize(tokenizer, facts, [pool_of[fact.group, fact.fact, fact.wording] for fact in facts])
+def _method(config: Config) -> str:
+    masked = {"circuit": "circuit-restricted masked", "contrast": "contrast-masked", "gradient": "gradient-masked"}
+    return f"{masked.get(config.mask, 'randomly masked')} training with progressive snapping to NF4 levels"
 
 
 def _claim(circuit: FaithfulCircuit) -> CircuitClaim:

@@ -1,0 +1,51 @@
+"""When the edit is enough: measured after NF4, on wordings that neither train it nor certify it."""
+
+import random
+from typing import Any
+
+import torch
+from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+from mansu.config import Config
+from mansu.examples import Prompts, answer_accuracy, draw
+from mansu.objective import retain_divergences
+from mansu.prepare import Data
+from mansu.solve import Stopping
+from verify.behaviour.modules import nf4_linears
+
+_STOPPING_PROMPTS = 200
+_STOPPING_TEXTS = 12
+
+
+def stopping(data: Data, config: Config) -> Stopping:
+    """Measure on wordings set aside: the trained ones are forgotten first, and the held-out ones must not count."""
+    rng = random.Random(config.seed)  # noqa: S311  (a sample, not a secret)
+    forget = data.forget_validation.subset(draw(rng, len(data.forget_validation), _STOPPING_PROMPTS))
+    prompts = draw(rng, len(data.retained.prompts), _STOPPING_PROMPTS // 2)
+    texts = draw(rng, data.retained.texts.ids.shape[0], _STOPPING_TEXTS)
+
+    def forgotten(model: Any) -> bool:
+        # half the target, for the sample is small
+        enough = config.forget_target / 2
+        return answer_accuracy(model, forget) <= enough and accuracy_after_nf4(model, forget) <= enough
+
+    @torch.no_grad()
+    def retained(model: Any) -> float:
+        return float(sum(retain_divergences(model, data.retained, prompts, texts)))
+
+    return Stopping(forgotten, retained)
+
+
+@torch.no_grad()
+def accuracy_after_nf4(model: Any, prompts: Prompts) -> float:
+    """Return the accuracy under bitsandbytes' NF4; the weights are put back as they were."""
+    kept: dict[str, torch.Tensor] = {}
+    layers = nf4_linears(model)
+    for name, layer in layers.items():
+        kept[name] = layer.weight.data.clone()
+        layer.weight.data.copy_(dequantize_4bit(*quantize_4bit(layer.weight.data.contiguous(), quant_type="nf4")))
+    try:
+        return answer_accuracy(model, prompts)
+    finally:
+        for name, layer in layers.items():
+            layer.weight.data.copy_(kept[name])
