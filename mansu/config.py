@@ -38,6 +38,7 @@ class Config(Schema):
     steps: int = Field(default=24, ge=1)
     steps_between: int = Field(default=6, ge=1)
     learning_rate: float = Field(default=3e-3, gt=0)
+    training_products: Literal["bfloat16", "float32"] = "bfloat16"
     snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
     prompt_divergence_weight: float = Field(default=1.0, ge=0)
     text_divergence_weight: float = Field(default=1.2, ge=0)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mansu.lattice import Lattice, lattice, snap
 from mansu.mask import Mask
 from mansu.objective import Objective
+from mansu.precision import Precision, products
 from mansu.retain import NullSpace
 from mansu.sampled import gradients_at
 from verify.nf4.rows import Geometry
@@ -27,6 +28,7 @@ class Schedule:
     steps_between: int = 8
     learning_rate: float = 2e-3
     rate_after_snap: float = 0.7
+    products: Precision = "float32"
     snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
 
 
@@ -147,15 +149,18 @@ def solve(
     chosen = {name: layers[name] for name in mask.indices}
     masked = _masked(chosen, stored, mask, fisher, bounds)
     untouched = _fingerprint(chosen, mask)
-    train(model, masked, objective, null_space, schedule.steps, schedule.learning_rate, bounds, progress)
+
+    def training(steps: int, rate: float) -> None:
+        train(model, masked, objective, null_space, steps, rate, bounds, schedule.products, progress)
+
+    training(schedule.steps, schedule.learning_rate)
     for share in schedule.snaps:
         _snap(masked, share)
         assert _fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
         after_snap(int(masked.free.sum()), masked.changed)
         if not masked.free.any() or _enough(model, masked, stopping):
             break
-        rate = schedule.learning_rate * schedule.rate_after_snap
-        train(model, masked, objective, null_space, schedule.steps_between, rate, bounds, progress)
+        training(schedule.steps_between, schedule.learning_rate * schedule.rate_after_snap)
     assert _fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
     return _edit(masked)
 
@@ -183,13 +188,15 @@ def train(
     steps: int,
     learning_rate: float,
     bounds: Bounds,
+    precision: Precision,
     progress: Callable[[int], None],
 ) -> None:
     """Take Adam steps on the free masked parameters, within the null space, the Fisher budget and the block's reach."""
     for _ in range(steps):
         layers, places = masked.layers, masked.indices
-        forget = gradients_at(lambda: objective.forget_loss(model), layers, places, null_space.project)
-        retain = gradients_at(lambda: objective.retain_loss(model), layers, places)
+        with products(precision):
+            forget = gradients_at(lambda: objective.forget_loss(model), layers, places, null_space.project)
+            retain = gradients_at(lambda: objective.retain_loss(model), layers, places)
         _adam(masked, forget + retain, learning_rate)
         _bound(masked, bounds)
         masked.write()

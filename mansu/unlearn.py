@@ -21,6 +21,7 @@ from mansu.examples import (
 )
 from mansu.mask import Mask, circuit_regions, everywhere, select
 from mansu.objective import Objective, Sizes, Weights, retain_losses
+from mansu.precision import products
 from mansu.prepare import Data, prepare
 from mansu.probes import held_out_probes, training_pairs
 from mansu.progress import Steps
@@ -149,7 +150,8 @@ def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, c
         layer.weight.requires_grad_(True)
     with steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance:
         bound = fisher(inside, retain_losses(objective, model, config.fisher_batches), progress=advance)
-    saliency = _forget_gradient(model, inside, data.forget, steps)
+    with products(config.training_products):
+        saliency = _forget_gradient(model, inside, data.forget, steps)
     for layer in inside.values():
         layer.weight.requires_grad_(False)
     with steps.step("Null space of the retain activations", len(inside)) as advance:
@@ -201,6 +203,7 @@ def _solve(
         steps=config.steps,
         steps_between=config.steps_between,
         learning_rate=config.learning_rate,
+        products=config.training_products,
         snaps=config.snaps,
     )
     geometries = tuple(dict.fromkeys(geometry_of(profile) for profile in config.profiles))
