@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mansu.demo.spread import spread
+from mansu.demo.spread import side_by_side, spread
 from verify.contract.result import AxisRow, Result
 
 PASSED = Result.model_validate_json((Path(__file__).parent / "golden" / "report_pass_full.json").read_bytes())
@@ -54,3 +54,10 @@ def test_the_gap_and_cad_with_their_controls_are_there() -> None:
 def test_what_one_result_lacks_is_left_out() -> None:
     assert "CAD" in spread({"a": PASSED, "b": PASSED})
     assert "CAD" not in spread({"a": PASSED, "b": PASSED.model_copy(update={"erasure": None})})
+
+
+def test_side_by_side_has_the_results_alone() -> None:
+    index, row = index_of("forgetting")
+    table = side_by_side({"one": with_row(index, edited=0.5), "two": PASSED}, title="Masks")
+    assert "Masks" in table
+    assert cells(table, f"{row.row} (full)") == ["0.500", f"{row.edited.value:.3f}"]

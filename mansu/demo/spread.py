@@ -1,4 +1,4 @@
-"""The spread over seeds: what the verifier found of several certificates of the same request, side by side."""
+"""What the verifier found of several certificates of the same request, side by side; of seeds, their spread."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -13,19 +13,26 @@ _PRECISIONS = ("full", "NF4")
 
 
 def spread(results: Mapping[str, Result]) -> str:
-    """Return a table of each result's numbers (name → result), with their median and range, as text.
+    """Return a table of the numbers of each seed's result (name → result), with their median and range, as text."""
+    return side_by_side(results, title=f"{len(results)} seeds, as verified, on held-out probes", spread=True)
+
+
+def side_by_side(results: Mapping[str, Result], *, title: str, spread: bool = False) -> str:
+    """Return a table of each result's numbers (name → result), with `spread` their median and range too, as text.
 
     Retention is shown as the difference from the base, for each seed holds out other probes. Numbers that not every
     result has are left out.
     """
-    table = Table(title=f"{len(results)} seeds, as verified, on held-out probes")
-    for column in ("", *results, "median", "range"):
+    table = Table(title=title)
+    for column in ("", *results, *(("median", "range") if spread else ())):
         table.add_column(column, justify="left" if not column else "right")
-    table.add_row("verdict", *(result.verdict for result in results.values()), "", "")
+    table.add_row("verdict", *(result.verdict for result in results.values()))
     for name, values in _rows(results).items():
         form = {"%": "+.1%", "share": ".3%"}.get(name.rpartition(", ")[2], "+.3f" if "difference" in name else ".3f")
         cells = [f"{value:{form}}" for value in values]
-        table.add_row(name, *cells, f"{median(values):{form}}", f"{min(values):{form}} to {max(values):{form}}")
+        if spread:
+            cells += [f"{median(values):{form}}", f"{min(values):{form}} to {max(values):{form}}"]
+        table.add_row(name, *cells)
     console = Console(width=60 + 14 * len(results), stderr=True)
     with console.capture() as captured:
         console.print(table)
