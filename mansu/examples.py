@@ -14,6 +14,8 @@ from verify.behaviour.probes import AnswerTokens
 
 _PACK = 256
 """Most tokens of one pack: enough to keep the matrix products busy, few enough that attention stays cheap."""
+_MULTIPLE = 32
+"""Rows of few different lengths: oneDNN compiles and keeps a kernel for each shape of a product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +38,34 @@ class Prompts:
             pools=tuple(self.pools[i] for i in indices),
         )
 
-    def packs(self, indices: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+    def packs(self, indices: Sequence[int], *, multiple: int = 1) -> Iterator[dict[str, Tensor]]:
         """Yield the chosen prompts, in order, several to a row without padding, as a model's arguments.
 
         A position that does not follow the one before it begins a new prompt: transformers then keeps the attention of
-        each to itself (where it is given no mask and no cache). `logits_to_keep` are the prompts' last tokens.
+        each to itself (where it is given no mask and no cache). `logits_to_keep` are the prompts' last tokens. Rows are
+        filled up to a `multiple` of tokens by one more prompt, of zeros, whose logits nobody asks for.
         """
         pack: list[tuple[int, ...]] = []
         for i in indices:
             if pack and sum(map(len, pack)) + len(self.ids[i]) > _PACK:
-                yield _packed(pack)
+                yield _packed(pack, multiple)
                 pack = []
             pack.append(self.ids[i])
         if pack:
-            yield _packed(pack)
+            yield _packed(pack, multiple)
 
     def answers_of(self, indices: Sequence[int]) -> Tensor:
         """Return the first tokens of the chosen prompts' answers, int64 `[n]`."""
         return torch.tensor([self.answers[i] for i in indices])
 
 
-def _packed(prompts: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+def _packed(prompts: Sequence[tuple[int, ...]], multiple: int) -> dict[str, Tensor]:
+    ends = list(accumulate(map(len, prompts)))
+    filled = [*prompts, (0,) * (-ends[-1] % multiple)]
     return {
-        "input_ids": torch.tensor([[token for prompt in prompts for token in prompt]]),
-        "position_ids": torch.tensor([[position for prompt in prompts for position in range(len(prompt))]]),
-        "logits_to_keep": torch.tensor([end - 1 for end in accumulate(map(len, prompts))]),
+        "input_ids": torch.tensor([[token for prompt in filled for token in prompt]]),
+        "position_ids": torch.tensor([[position for prompt in filled for position in range(len(prompt))]]),
+        "logits_to_keep": torch.tensor(ends) - 1,
     }
 
 
@@ -83,7 +88,8 @@ def tokenize(tokenizer: Any, facts: Sequence[Fact], pools: Sequence[Sequence[str
 
 def last_logits(model: Any, prompts: Prompts, indices: Sequence[int]) -> Tensor:
     """Return the logits after each of the chosen prompts, float32 `[n, vocabulary]`."""
-    return torch.cat([model(**pack, use_cache=False).logits[0].float() for pack in prompts.packs(indices)])
+    packs = prompts.packs(indices, multiple=_MULTIPLE)
+    return torch.cat([model(**pack, use_cache=False).logits[0].float() for pack in packs])
 
 
 @torch.no_grad()

@@ -32,3 +32,13 @@ def test_packs_hold_every_chosen_prompt_once_and_stay_small(monkeypatch: pytest.
     assert [pack["input_ids"].shape[1] for pack in packs] == [7, 20, 8, 9]
     assert [pack["logits_to_keep"].tolist() for pack in packs] == [[6], [19], [4, 7], [8]]
     assert packs[2]["position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2]]
+
+
+def test_filled_rows_have_few_lengths_and_the_same_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mansu.examples._PACK", 12)
+    prompts = some_prompts((5, 20, 9, 3, 7))
+    packs = list(prompts.packs([4, 1, 0, 3, 2], multiple=8))
+    assert [pack["input_ids"].shape[1] for pack in packs] == [8, 24, 8, 16]
+    assert [pack["logits_to_keep"].tolist() for pack in packs] == [[6], [19], [4, 7], [8]]
+    assert packs[3]["position_ids"].tolist() == [[*range(9), *range(7)]]
+    assert packs[3]["input_ids"][0, 9:].tolist() == [0] * 7
