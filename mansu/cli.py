@@ -1,4 +1,4 @@
-"""`mansu`: make keys, unlearn, run the demo, plot the tradeoff, find and draw circuits.
+"""`mansu`: make keys, unlearn, run the demo, plot the tradeoff, find and draw circuits, write a model card.
 
 Logs and progress go to stderr; exit codes are those of `ExitCode`.
 """
@@ -155,6 +155,23 @@ def circuit(
     typer.echo(summary)
     if not document.reached:
         raise typer.Exit(int(ExitCode.FAIL))
+
+
+@app.command()
+def card(
+    result: Annotated[
+        Path, typer.Argument(metavar="OUT_OR_RESULT", help="A result.json, or a certificate's folder that holds one.")
+    ],
+    readme: Annotated[
+        Path | None,
+        typer.Option(help="Put the section into this README.md, in place; all else in it stays.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a model card's section: the verdict, its evidence and digests, and how to repeat it."""
+    from verify.cli.card import card as written  # noqa: PLC0415  (keeps --help fast)
+
+    section = written(result, readme)
+    typer.echo(section if readme is None else f"card: {readme}", nl=readme is not None)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 `reports.pdf` is not imported here: it needs Pango, which a machine may lack.
 """
 
+from reports.card import render_card
 from reports.junit import render_junit, render_junit_failure
 from reports.markdown import render_entry, render_markdown, render_markdown_failure
 from reports.render import render_circuit, render_html, render_json, render_json_failure
@@ -11,6 +12,7 @@ from reports.text import coloured, render_entry_text, render_text
 
 __all__ = [
     "coloured",
+    "render_card",
     "render_circuit",
     "render_entry",
     "render_entry_text",

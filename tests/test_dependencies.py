@@ -16,6 +16,7 @@ FLOORS: dict[str, int] = {
     "verify.behaviour": 2,
     "verify.checks": 3,
     "verify.check": 4,
+    "verify.reading": 4,
     "verify.attestation": 4,
     "verify.cli": 5,
 }

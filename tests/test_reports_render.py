@@ -14,19 +14,35 @@ from typing import Any
 
 import pytest
 
-from reports import render_html, render_json, render_junit, render_markdown, render_sarif, render_text, wording
+from reports import (
+    render_card,
+    render_html,
+    render_json,
+    render_junit,
+    render_markdown,
+    render_sarif,
+    render_text,
+    wording,
+)
 from verify.contract.policy import AllowedBase, Policy, TrustedKey
 from verify.contract.result import ProbesUsed, Result
 from verify.contract.schema import FileDigest
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = ("pass_full", "fail_static", "undecided_full")
+
+
+def card(result: Result) -> str:
+    return render_card(result, hashlib.sha256(render_json(result).encode()).hexdigest())
+
+
 GOLDEN_FORMS: dict[str, Callable[[Result], str]] = {
     "html": render_html,
     "txt": render_text,
     "md": render_markdown,
     "sarif": render_sarif,
     "xml": render_junit,
+    "card.md": card,
 }
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 HOSTILE = '"><script>alert(1)</script>\x1b[2J\u202e{{ 7*7 }}\x85<!--'
@@ -54,7 +70,7 @@ def poison(value: Any, text: str) -> Any:
         "reader",
     }
     fixed |= {"origin", "pre_registration", *(name for name in Policy.model_fields if name.endswith("_rule"))}
-    fixed |= {"base_digest", "key_fingerprint", "policy_sha256", "manifest_sha256"}
+    fixed |= {"forget_sha256", "retain_sha256", "base_digest", "key_fingerprint", "policy_sha256", "manifest_sha256"}
     if isinstance(value, dict):
         if "condition" in value:
             fixed |= {"id"}

@@ -4,17 +4,20 @@ Nothing here computes: each step is a module of `verify.checks` that turns evide
 """
 
 import shlex
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from verify.artefact.anchors import AnchorFiles, Anchors
-from verify.artefact.policy_file import trusted
+from verify.artefact.policy_file import read_policy, trusted
 from verify.checks import integrity, permanence
 from verify.checks import policy as requirements
 from verify.checks.catalog import completed
@@ -33,37 +36,46 @@ if TYPE_CHECKING:
 DEFAULT_POLICY = Policy()
 """mansu's own thresholds."""
 
+StrPath = str | PathLike[str]
+
 
 def _silent(_title: str, _done: int, _total: int) -> None:
     return
 
 
 def check(
-    model: Path,
-    manifest: Path,
+    model: StrPath,
+    manifest: StrPath,
     *,
-    keys: Sequence[Path] = (),
+    keys: StrPath | Sequence[StrPath] = (),
     level: Level = "full",
-    policy: Policy = DEFAULT_POLICY,
+    policy: Policy | StrPath = DEFAULT_POLICY,
     policy_path: Path | None = None,
-    probes: Path | None = None,
+    probes: StrPath | None = None,
     base_digests: Mapping[str, str] | None = None,
     anchors: AnchorFiles | None = None,
     progress: Progress = _silent,
 ) -> Result:
     """Check a certificate and return the whole answer; a certificate that is refused is an answer too.
 
-    `model` is a model folder, its model.safetensors or its index; `keys` are paths of public keys the user trusts;
-    `policy_path` is where the policy was read from: its keys lie relative to it; `probes` is a folder of the auditor's
-    own, which makes the full level "own-probes"; `base_digests` pins base files by name ("" for the only weight file)
-    to their sha256. `anchors` gives keys, digests and all else that the user trusts in one; both may be given, and all
-    of it counts. Raises UsageError for paths that do not exist, keys and certificates that cannot be read or are not
-    the policy's, half of a pair of anchors, and probes that cannot be used.
+    `model` is a model folder, its model.safetensors or its index; `keys` are paths of public keys the user trusts, one
+    or several; `level` "static" runs no model. `policy` is a policy or the path of its file; of one that was read
+    already, `policy_path` says where from: its keys lie relative to it. `probes` is a folder of the auditor's own,
+    which makes the full level "own-probes"; `base_digests` pins base files by name ("" for the only weight file) to
+    their sha256. `anchors` gives keys, digests and all else that the user trusts in one; both may be given, and all of
+    it counts. Raises UsageError for paths that do not exist, keys, policies and certificates that cannot be read, keys
+    that are not the policy's, half of a pair of anchors, and probes that cannot be used.
     """
     started, clock = datetime.now(UTC), time.monotonic()
+    model, manifest, probes = Path(model), Path(manifest), None if probes is None else Path(probes)
+    if not isinstance(policy, Policy):
+        policy_path = Path(policy)
+        policy = read_policy(policy_path)
     own, level = _own_probes(probes, level)
     given = anchors or AnchorFiles()
-    given = replace(given, keys=(*given.keys, *keys), base_digests=_both(given.base_digests, base_digests or {}))
+    paths = (keys,) if isinstance(keys, str | PathLike) else keys
+    both = _both(given.base_digests, base_digests or {})
+    given = replace(given, keys=(*given.keys, *map(Path, paths)), base_digests=both)
     reading = partial(progress, "Reading every byte of the weights")
     trusts = _anchors(given, policy, policy_path)
     found = integrity.examine(model, manifest, trusts, policy, progress=reading)
@@ -166,6 +178,8 @@ def _provenance(statement: Statement) -> Provenance:
         circuit_edges_total=predicate.circuit.edges_total,
         circuit_faithfulness=predicate.circuit.faithfulness,
         base_files=predicate.base.files,
+        forget_sha256=predicate.request.forget_sha256,
+        retain_sha256=predicate.request.retain_sha256,
     )
 
 
@@ -194,3 +208,13 @@ def _command(
     for option, path in (("--policy", policy), ("--probes", probes)):
         words += [] if path is None else [option, str(path)]
     return shlex.join([*words, *given.words()])
+
+
+class _Callable(ModuleType):
+    """This module, called: `verify.check(...)` is `check(...)`, whether or not somebody has imported the module."""
+
+    def __call__(self, *arguments: Any, **named: Any) -> Result:
+        return check(*arguments, **named)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -8,7 +8,7 @@ from pathlib import Path
 from verify.cli.output import require_renderer
 from verify.errors import UsageError
 
-REPORTS = ("html", "pdf", "json", "text", "markdown", "sarif", "junit")
+REPORTS = ("html", "pdf", "json", "text", "markdown", "sarif", "junit", "card")
 """Forms that `--report` writes."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

@@ -75,7 +75,7 @@ def verify(
         list[str] | None,
         typer.Option(
             metavar="FORM=PATH",
-            help="Write a report too: html, pdf, json, text, markdown, sarif or junit; repeatable.",
+            help="Write a report too: html, pdf, json, text, markdown, sarif, junit or card; repeatable.",
             show_default=False,
             autocompletion=completed_reports,
         ),

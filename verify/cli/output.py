@@ -1,5 +1,6 @@
 """Results on their way out: rendered by `reports`, written as a whole or not at all."""
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable
@@ -31,6 +32,8 @@ def render(result: "Result", form: str, *, detail: "Detail" = "normal", colour: 
     if form == "text":
         text = reports.render_text(result, detail=detail)
         return reports.coloured(text) if colour else text
+    if form == "card":
+        return reports.render_card(result, hashlib.sha256(reports.render_json(result).encode()).hexdigest())
     renderers: dict[str, Callable[[Result], str]] = {
         "html": reports.render_html,
         "json": reports.render_json,

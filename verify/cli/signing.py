@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from verify.contract.verification import BoundFile
 
 MEDIA_TYPES = {
+    "card": "text/markdown",
     "html": "text/html",
     "json": "application/json",
     "junit": "application/xml",

@@ -162,7 +162,10 @@ class Trust(Schema):
 
 
 class Provenance(Schema):
-    """What the manifest says of the edit (claims, shown as such)."""
+    """What the manifest says of the edit (claims, shown as such).
+
+    `forget_sha256` and `retain_sha256` are its commitments to the two sets; results of older verifiers lack them.
+    """
 
     engine: str
     created: str
@@ -174,6 +177,8 @@ class Provenance(Schema):
     circuit_edges_total: int
     circuit_faithfulness: float
     base_files: tuple[FileDigest, ...]
+    forget_sha256: Sha256 | None = None
+    retain_sha256: Sha256 | None = None
 
 
 class ProbesUsed(Schema):
@@ -217,3 +222,8 @@ class Result(Schema):
     notes: tuple[str, ...] = ()
     repeat: str
     timing: Timing
+
+    @property
+    def passed(self) -> bool:
+        """Whether the verdict is PASS; UNDECIDED is no pass."""
+        return self.verdict == "PASS"

@@ -1,4 +1,4 @@
-"""ME...: errors that end a command before there is a result. ME2xx exit with 2, ME3xx with 3, ME4xx with 4."""
+"""ME...: errors that end a command before there is a result. Each says its exit code."""
 
 GROUP = "error"
 
@@ -226,6 +226,53 @@ class ME300:
     Why: too little evidence is not evidence of absence.
 
     Fix: supply what the message names, for instance more probes or the producer's key.
+    """
+
+
+class ME310:
+    """A result cannot be read.
+
+    The file is missing, too large, no strict JSON or no result of this version, or its verdict contradicts its own
+    checks. Exit code 2.
+
+    Why: a result that is half understood, or was edited, must not be passed on as the verifier's answer.
+
+    Fix: write it anew with `mansu-verify ... --report json=result.json`; an old one needs the mansu that wrote it.
+    """
+
+
+class ME311:
+    """A model card cannot be changed in place.
+
+    The file given with --readme is no plain file, or holds the section's markers more than once, in the wrong order or
+    only one of them. Exit code 2; nothing was written.
+
+    Why: everything outside the section is somebody else's text, and where the section ends must be certain.
+
+    Fix: give the README.md itself, not a link to it, and remove what is left of an older section, markers included.
+    """
+
+
+class ME312:
+    """The model card lies among the signed files.
+
+    The file given with --readme is one of the certificate's files, or lies in the model's folder, where every file is
+    signed. Exit code 2; nothing was written.
+
+    Why: the certificate would no longer hold: a signed file would differ, or there would be one too many.
+
+    Fix: keep the card beside the model's folder, as OUT/README.md beside OUT/model/.
+    """
+
+
+class ME313:
+    """The result is not this certificate's.
+
+    The folder has no result, or its result is about another manifest than the one that lies there. Exit code 2.
+
+    Why: a card would carry the verdict on another model.
+
+    Fix: check the certificate anew, with `--report json=OUT/report/result.json`.
     """
 
 
