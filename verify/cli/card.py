@@ -54,7 +54,7 @@ def placed(readme: bytes, section: bytes) -> bytes:
 
     Lines of the section end as the card's do. Raises ValueError where the markers are not one pair in order.
     """
-    newline = b"\r\n" if b"\r\n" in readme else b"\n"
+    newline = b"\r\n" if b"\r\n" in readme or readme.endswith(b"\r") else b"\n"
     section = section.replace(b"\n", newline)
     starts, ends = (_lines(mark, readme) for mark in (START, END))
     if not starts and not ends:
