@@ -91,10 +91,19 @@ def peak_above_now(run: Callable[[], object]) -> int:
     return read("VmHWM") - before
 
 
-def model_of(shape: str) -> nn.Module:
-    """A model whose weights repeat one random block: drawing a billion of them would take longer than the benchmark."""
+def model_of(shape: str, *, shared: bool) -> nn.Module:
+    """A model whose weights repeat one random block: drawing a billion of them would take longer than the benchmark.
+
+    `shared`: every layer uses the tensors of the first one, which changes neither the arithmetic nor what is kept.
+    """
     with no_init_weights():
         model = SHAPES[shape]().eval().requires_grad_(requires_grad=False)
+    if shared:
+        layers: Any = model.get_submodule(describe(model).layers)
+        for layer in layers[1:]:
+            for name, _ in list(layer.named_parameters()):
+                module, _, key = name.rpartition(".")
+                setattr(layer.get_submodule(module), key, layers[0].get_parameter(name))
     block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)) * 0.02
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
@@ -107,7 +116,11 @@ def model_of(shape: str) -> nn.Module:
 
 
 def run_time(shape: str, options: argparse.Namespace) -> None:
-    model, pairs, points = model_of(shape), pairs_of(options.pairs, options.length), options.points
+    model, pairs, points = (
+        model_of(shape, shared=options.shared),
+        pairs_of(options.pairs, options.length),
+        options.points,
+    )
     graph = describe(model).graph
     tokens = options.pairs * options.length
     print(f"\n{shape}: {graph.n_writers} writers, {graph.n_readers} readers, {int(graph.real.sum())} edges")
@@ -139,7 +152,11 @@ def run_time(shape: str, options: argparse.Namespace) -> None:
 
 
 def run_memory(shape: str, options: argparse.Namespace) -> dict[str, float]:
-    model, pairs, points = model_of(shape), pairs_of(options.pairs, options.length), options.points
+    model, pairs, points = (
+        model_of(shape, shared=options.shared),
+        pairs_of(options.pairs, options.length),
+        options.points,
+    )
     plain(model, pairs[:1], 1)
     tokens = options.pairs * options.length
     rows = 1 if options.lean else passes_of(points, tokens)[0]
@@ -157,6 +174,7 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["time", "memory"])
+    parser.add_argument("--shared", action="store_true", help="one layer's weights for all: 1b in 0.3 GB, not 4")
     parser.add_argument("--lean", action="store_true", help=argparse.SUPPRESS)  # which memory, in the child
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # measures memory, in the child
@@ -173,7 +191,7 @@ def main() -> None:
         for way in ("attribute", "lean"):
             words = [sys.executable, __file__, "--inside", "--shape", shape]
             words += [f"--{name}={getattr(options, name)}" for name in ("pairs", "length", "points", "threads")]
-            words += ["--lean"] * (way == "lean")
+            words += ["--lean"] * (way == "lean") + ["--shared"] * options.shared
             freeing = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
             done = subprocess.run(words, env=freeing, check=True, capture_output=True, text=True)
             found = json.loads(done.stdout.splitlines()[-1])

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from verify.circuits.circuit import Circuit
-from verify.circuits.invariants import checked
+from verify.circuits.invariants import subject_of
 from verify.circuits.metrics import Metric, answer_minus_alternatives
 from verify.circuits.pairs import Batch, Pair, batches, check_pairs
 from verify.circuits.patching import faithfulness
@@ -71,7 +71,7 @@ def attribute(
     Parameters may be float32 or bfloat16; differences, gradients and scores accumulate in float32.
     `progress(done, total)` counts pairs. Raises `UsageError` for an unsupported model, unusable pairs or options.
     """
-    subject = model if isinstance(model, Subject) else checked(model)
+    subject = subject_of(model)
     family = subject.family
     schedule = integration_points(rule, points)
     check_pairs(pairs, family.vocabulary, metric)

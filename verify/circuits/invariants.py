@@ -50,9 +50,18 @@ class _Zeroed:
     silent: int = 0
 
 
+def subject_of(model: nn.Module | Subject) -> Subject:
+    """Return a subject as it is, for whoever has checked it answers for it; hold a model against its description."""
+    return model if isinstance(model, Subject) else checked(model)
+
+
 def checked(model: nn.Module) -> Subject:
     """Describe `model` and hold the description against it; the model is left as it was.
 
+    Nothing is remembered from call to call. What a model computes depends on more than can be watched: an edit through
+    `.data` or of a buffer shared with NumPy leaves a tensor's version as it was, and a replaced function, of an
+    instance or of a module of code, leaves no trace on the modules. A memory would therefore pass stale models; whoever
+    knows that a model has not changed passes on the subject instead.
     Raises `UsageError` for an unsupported model, and with the id ME260 where the description does not fit this one;
     `UndecidedError` where the model's numbers are not finite.
     """
