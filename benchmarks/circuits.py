@@ -62,7 +62,8 @@ def plain(model: Any, pairs: list[Pair], rows: int) -> None:
     """One forward and backward pass over `rows` copies of each clean prompt."""
     ids = torch.tensor([pair.clean for pair in pairs]).repeat_interleave(rows, 0)
     embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
-    logits = model(inputs_embeds=embeddings, logits_to_keep=torch.tensor([ids.shape[1] - 1])).logits[:, -1]
+    last = torch.tensor([ids.shape[1] - 1])
+    logits = model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=last).logits[:, -1]
     torch.autograd.grad((logits[:, 1] - logits[:, 2:4].mean(1)).sum(), embeddings)
 
 
