@@ -1,16 +1,17 @@
 """Time and memory of `verify.circuits.attribute` against a plain forward and backward pass, in one run.
 
-    python benchmarks/circuits.py [--shape 1b gpt2] [--pairs 2] [--length 32] [--points 5] [--rounds 3] [--lean]
+    python benchmarks/circuits.py [--shape 1b gpt2] [--pairs 2] [--length 32] [--points 5] [--rounds 3]
 
-Models with random weights and a small vocabulary. Every round times, back to back, *plain*: forward and the metric's
-gradient with respect to the embeddings, parameters frozen, on as many rows as `attribute` has points and pairs; and
-*attribute*, everything in it, over its points. The ratio is the median of the rounds' own, per integration point.
-`attribute` first holds the family's description against the model, on three tokens and once a call: with few pairs that
-counts, so the ratio is given with and without. Two clocks: the wall, and the CPU time of the process, which does not
-count the time given to other programs.
+Models with random weights and a small vocabulary. Every round times, in turn, *plain*: forward and the metric's
+gradient with respect to the embeddings, parameters frozen, on as many rows as `attribute` has points and pairs, with as
+many of them in a pass; *attribute* and *lean*: everything in them, over their points; and *check*, the part of both in
+which the description of the family is held against the model, on three tokens and once a call. A ratio is the median of
+the rounds' own, per integration point, with its spread. Two clocks: the wall, and the CPU time of the process, which
+does not count the time given to other programs.
 
-Memory is measured in a process of its own, by the peak of the resident set (Linux), with an allocator that gives freed
-memory back at once: what `attribute` needs beyond *plain* on the same rows, by token of the pairs (pairs · length).
+Memory is measured in processes of their own, by the peak of the resident set (Linux), with an allocator that gives
+freed memory back at once: what `attribute` needs beyond *plain* with as many rows in a pass, by token of the pairs
+(pairs · length).
 """
 
 import argparse
@@ -61,8 +62,15 @@ def plain(model: Any, pairs: list[Pair], rows: int) -> None:
     """One forward and backward pass over `rows` copies of each clean prompt."""
     ids = torch.tensor([pair.clean for pair in pairs]).repeat_interleave(rows, 0)
     embeddings = model.get_input_embeddings()(ids).detach().requires_grad_()
-    logits = model(inputs_embeds=embeddings, logits_to_keep=torch.tensor([ids.shape[1] - 1])).logits[:, -1]
+    last = torch.tensor([ids.shape[1] - 1])
+    logits = model(inputs_embeds=embeddings, use_cache=False, logits_to_keep=last).logits[:, -1]
     torch.autograd.grad((logits[:, 1] - logits[:, 2:4].mean(1)).sum(), embeddings)
+
+
+def passes_of(points: int, tokens: int) -> list[int]:
+    """How many points go into each pass: as many as `attribute` takes together."""
+    together = max(1, 1024 // tokens)
+    return [min(together, points - first) for first in range(0, points, together)]
 
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:
@@ -84,10 +92,19 @@ def peak_above_now(run: Callable[[], object]) -> int:
     return read("VmHWM") - before
 
 
-def model_of(shape: str) -> nn.Module:
-    """A model whose weights repeat one random block: drawing a billion of them would take longer than the benchmark."""
+def model_of(shape: str, *, shared: bool) -> nn.Module:
+    """A model whose weights repeat one random block: drawing a billion of them would take longer than the benchmark.
+
+    `shared`: every layer uses the tensors of the first one, which changes neither the arithmetic nor what is kept.
+    """
     with no_init_weights():
         model = SHAPES[shape]().eval().requires_grad_(requires_grad=False)
+    if shared:
+        layers: Any = model.get_submodule(describe(model).layers)
+        for layer in layers[1:]:
+            for name, _ in list(layer.named_parameters()):
+                module, _, key = name.rpartition(".")
+                setattr(layer.get_submodule(module), key, layers[0].get_parameter(name))
     block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)) * 0.02
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
@@ -100,31 +117,50 @@ def model_of(shape: str) -> nn.Module:
 
 
 def run_time(shape: str, options: argparse.Namespace) -> None:
-    model, pairs, points = model_of(shape), pairs_of(options.pairs, options.length), options.points
+    model, pairs, points = (
+        model_of(shape, shared=options.shared),
+        pairs_of(options.pairs, options.length),
+        options.points,
+    )
     graph = describe(model).graph
-    edges = int(graph.real.sum())
-    described = timed(lambda: checked(model))
-    print(f"\n{shape}: {graph.n_writers} writers, {graph.n_readers} readers, {edges} edges", flush=True)
-    print(f"  check of the description {described[1]:.2f} s of CPU", flush=True)
+    tokens = options.pairs * options.length
+    print(f"\n{shape}: {graph.n_writers} writers, {graph.n_readers} readers, {int(graph.real.sum())} edges")
+    print(
+        f"  {options.pairs} pairs of {options.length} tokens, {points} points; threads: {options.threads}", flush=True
+    )
+    passes = passes_of(points, tokens)
+    ways: dict[str, Callable[[], object]] = {
+        "plain": lambda: [plain(model, pairs, rows) for rows in passes],
+        "attribute": lambda: attribute(model, pairs, points=points, batch_size=len(pairs)),
+        "lean": lambda: attribute(model, pairs, points=points, batch_size=len(pairs), lean=True),
+        "check": lambda: checked(model),
+    }
     plain(model, pairs[:1], 1)
-    rounds = []
-    for _ in range(options.rounds):
-        one = timed(lambda: plain(model, pairs, points))
-        all_points = timed(lambda: attribute(model, pairs, points=points, batch_size=len(pairs), lean=options.lean))
-        rounds.append((one, all_points))
-        print(f"  plain {one[1]:.2f} s, attribute {all_points[1]:.2f} s of CPU", flush=True)
+    rounds: list[dict[str, tuple[float, float]]] = []
+    for index in range(options.rounds):
+        # the order turns, so that what else the machine does falls on every way alike
+        turned = [*ways][index % len(ways) :] + [*ways][: index % len(ways)]
+        rounds.append({name: timed(ways[name]) for name in turned})
+        seconds = ", ".join(f"{name} {rounds[-1][name][1]:.2f}" for name in ways)
+        print(f"  CPU seconds: {seconds}", flush=True)
     for clock, name in enumerate(("wall", "cpu")):
-        for what, check in (("all", 0.0), ("without the check", described[clock])):
-            ratios = [(whole[clock] - check) / one[clock] for one, whole in rounds]
+        for way in ("attribute", "lean"):
+            ratios = [one[way][clock] / one["plain"][clock] for one in rounds]
+            checks = statistics.median(one["check"][clock] / one["plain"][clock] for one in rounds)
             spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
-            print(f"  {name}, {what}: ratio {statistics.median(ratios):.2f} ({spread})", flush=True)
+            middle = statistics.median(ratios)
+            print(f"  {name}, {way}: ratio {middle:.2f} ({spread}), of which the check {checks:.2f}", flush=True)
 
 
 def run_memory(shape: str, options: argparse.Namespace) -> dict[str, float]:
-    model, pairs, points = model_of(shape), pairs_of(options.pairs, options.length), options.points
+    model, pairs, points = (
+        model_of(shape, shared=options.shared),
+        pairs_of(options.pairs, options.length),
+        options.points,
+    )
     plain(model, pairs[:1], 1)
     tokens = options.pairs * options.length
-    rows = 1 if options.lean else points  # the lean way takes one point at a time
+    rows = 1 if options.lean else passes_of(points, tokens)[0]
     found = {"plain": peak_above_now(lambda: plain(model, pairs, rows)) / tokens}
     run = lambda: attribute(model, pairs, points=points, batch_size=len(pairs), lean=options.lean)  # noqa: E731
     whole = peak_above_now(run) / tokens
@@ -139,7 +175,8 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=["time", "memory"])
-    parser.add_argument("--lean", action="store_true", help="measure attribute(lean=True)")
+    parser.add_argument("--shared", action="store_true", help="one layer's weights for all: 1b in 0.3 GB, not 4")
+    parser.add_argument("--lean", action="store_true", help=argparse.SUPPRESS)  # which memory, in the child
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # measures memory, in the child
     options = parser.parse_args()
@@ -152,14 +189,15 @@ def main() -> None:
             run_time(shape, options)
         if options.only == "time":
             continue
-        words = [sys.executable, __file__, "--inside", "--shape", shape]
-        words += [f"--{name}={getattr(options, name)}" for name in ("pairs", "length", "points", "threads")]
-        words += ["--lean"] * options.lean
-        freeing = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-        done = subprocess.run(words, env=freeing, check=True, capture_output=True, text=True)
-        found = json.loads(done.stdout.splitlines()[-1])
-        line = ", ".join(f"{name} {value / 1e6:.2f}" for name, value in found.items())
-        print(f"  memory, MB by token: {line}", flush=True)
+        for way in ("attribute", "lean"):
+            words = [sys.executable, __file__, "--inside", "--shape", shape]
+            words += [f"--{name}={getattr(options, name)}" for name in ("pairs", "length", "points", "threads")]
+            words += ["--lean"] * (way == "lean") + ["--shared"] * options.shared
+            freeing = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+            done = subprocess.run(words, env=freeing, check=True, capture_output=True, text=True)
+            found = json.loads(done.stdout.splitlines()[-1])
+            line = ", ".join(f"{name} {value / 1e6:.2f}" for name, value in found.items())
+            print(f"  memory, {way}, MB by token: {line}", flush=True)
 
 
 if __name__ == "__main__":

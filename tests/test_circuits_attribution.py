@@ -271,7 +271,24 @@ def test_lean_attribution_gives_the_same(name: str) -> None:
 def test_points_run_together_as_they_do_alone(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     model, pairs = tiny("llama"), tiny_pairs()
     expected = attribute(model, pairs, rule="gauss", points=7, per_example=True, neurons=True)
-    monkeypatch.setattr("verify.circuits.gradients._TOKENS", most)
+    monkeypatch.setattr("verify.circuits.attribution._TOKENS", most)
     found = attribute(model, pairs, rule="gauss", points=7, per_example=True, neurons=True)
     torch.testing.assert_close(found.per_example, expected.per_example, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.neurons, expected.neurons, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt-neox", "gpt2", "mixtral-all", "gemma2"])
+@pytest.mark.parametrize(("layers", "positions"), [(1, 1), (2, 5), (9, 10**6)])
+def test_scores_do_not_depend_on_how_much_is_formed_at_a_time(
+    name: str, layers: int, positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, pairs = tiny(name), tiny_pairs()
+    options = {"points": 2, "per_example": True, "channels": True, "neurons": name in NEURAL}
+    expected = attribute(model, pairs, **options)
+    monkeypatch.setattr("verify.circuits.products._LAYERS", layers)
+    monkeypatch.setattr("verify.circuits.products._WITHIN", positions)
+    monkeypatch.setattr("verify.circuits.products._AFTER", positions)
+    found = attribute(model, pairs, **options)
+    torch.testing.assert_close(found.per_example, expected.per_example, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.channels, expected.channels, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.neurons, expected.neurons, rtol=1e-4, atol=1e-5)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from test_circuits_families import FAMILIES, tiny, tiny_pairs
+from torch import nn
 
-from verify.circuits import Family, attribute, full_circuit, patched_metric
+from verify.circuits import Family, attribute, faithfulness, full_circuit, patched_metric, smallest_faithful
 from verify.circuits.families import LayerSites, Rows, describe, registry
 from verify.circuits.families.phi3 import describe_phi3
 from verify.circuits.invariants import checked
@@ -148,3 +149,57 @@ def test_phi3_is_described_by_name_alone() -> None:
     with torch.device("meta"):
         model = FAMILIES["phi3"][0](FAMILIES["phi3"][1](hidden_size=32, num_attention_heads=4, pad_token_id=0))
     assert describe_phi3(model).graph.heads == 4
+
+
+def no_number(model: nn.Module) -> None:
+    """Through `.data`, which leaves the version of the parameter as it was."""
+    weight = model.model.layers[1].mlp.down_proj.weight
+    version = weight._version
+    weight.data[0, 0] = float("nan")
+    assert weight._version == version
+
+
+def replaced_module(model: nn.Module) -> None:
+    """A norm that takes the mean off, where the description says it does not."""
+    model.model.layers[1].input_layernorm = nn.LayerNorm(model.config.hidden_size)
+
+
+def hook_on_the_layer(model: nn.Module) -> None:
+    model.model.layers[1].register_forward_hook(lambda _, __, output: 0.5 * output)
+
+
+def replaced_forward(model: nn.Module) -> None:
+    attention = model.model.layers[1].self_attn
+    inner = attention.forward
+    attention.forward = lambda *args, **rest: (0.5 * (result := inner(*args, **rest))[0], *result[1:])
+
+
+def other_eps(model: nn.Module) -> None:
+    model.model.layers[1].input_layernorm.variance_epsilon = 0.5
+
+
+@pytest.mark.parametrize(
+    "edit", [no_number, replaced_module, hook_on_the_layer, replaced_forward, other_eps], ids=lambda edit: edit.__name__
+)
+def test_a_model_is_checked_anew_at_every_call(edit: Callable[[nn.Module], None]) -> None:
+    model, pairs = tiny("llama"), tiny_pairs(1)
+    scores = attribute(model, pairs, points=1)
+    edit(model)
+    for again in (
+        lambda: attribute(model, pairs, points=1),
+        lambda: faithfulness(model, pairs, full_circuit(scores.graph)),
+        lambda: scores.run(full_circuit(scores.graph)),
+    ):
+        with pytest.raises((UsageError, UndecidedError)):
+            again()
+
+
+def test_a_subject_stands_for_a_model_that_was_checked() -> None:
+    model, pairs = tiny("gpt2"), tiny_pairs(3)
+    subject, whole = checked(model), full_circuit(describe(model).graph)
+    found = attribute(subject, pairs, points=1)
+    assert torch.equal(found.scores, attribute(model, pairs, points=1).scores)
+    assert faithfulness(subject, pairs, whole) == pytest.approx(1, abs=1e-4)
+    assert torch.equal(patched_metric(subject, pairs, whole), patched_metric(model, pairs, whole))
+    other_circuit = smallest_faithful(subject, found, pairs, target=0.5)
+    assert torch.equal(other_circuit.circuit.edges, smallest_faithful(model, found, pairs, target=0.5).circuit.edges)

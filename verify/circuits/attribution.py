@@ -6,8 +6,8 @@ change of the metric when that one edge carries the corrupt activation.
 Source: Hanna, Pezzelle, Belinkov, "Have Faith in Faithfulness" (arXiv 2403.17806); DESIGN section 5.
 
 Cost per batch: two forward passes and `points` forward and backward passes, whatever the number of edges, over the
-active positions only. Memory: float32 [readers, active positions, width] per batch; lower `batch_size` to bound it, or
-choose the lean way (products.py).
+active positions only. Memory: what autograd keeps of the points that share a pass, and several times less than that for
+the scores (products.py); lower `batch_size` to bound it, or choose the lean way, one point a pass.
 """
 
 import weakref
@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from verify.circuits.circuit import Circuit
-from verify.circuits.invariants import checked
+from verify.circuits.invariants import subject_of
 from verify.circuits.metrics import Metric, answer_minus_alternatives
 from verify.circuits.pairs import Batch, Pair, batches, check_pairs
 from verify.circuits.patching import faithfulness
-from verify.circuits.products import Products, lean_products, products
+from verify.circuits.products import Products, products
 from verify.circuits.running import (
     Progress,
     Subject,
@@ -34,6 +34,9 @@ from verify.circuits.running import (
 )
 from verify.circuits.scores import EdgeScores, Rule
 from verify.errors import UsageError
+
+_TOKENS = 1024
+"""Most positions of one pass: as many as keep the matrix products busy, for each costs memory in every layer."""
 
 
 class _BatchScores(NamedTuple):
@@ -63,11 +66,12 @@ def attribute(
     A model is held against its family's description first; a subject, which `checked` returns, has been already.
     `rule`: `left`, `midpoint` or `gauss` integrate over `points`; `clean` and `corrupt` are plain EAP, one gradient at
     that end. `metric`: see metrics.py. `neurons`, `channels`: score the inputs of the down and of the output
-    projections in the same passes. `lean`: the same scores in about an eighth of the memory and more time.
+    projections in the same passes. `lean`: the same scores, one point a pass, in the
+    least memory.
     Parameters may be float32 or bfloat16; differences, gradients and scores accumulate in float32.
     `progress(done, total)` counts pairs. Raises `UsageError` for an unsupported model, unusable pairs or options.
     """
-    subject = model if isinstance(model, Subject) else checked(model)
+    subject = subject_of(model)
     family = subject.family
     schedule = integration_points(rule, points)
     check_pairs(pairs, family.vocabulary, metric)
@@ -173,6 +177,6 @@ def _attribute_batch(
     corrupt, clean = metrics.view(-1, 2).T
     changes = change(subject, recorded)
     del recorded
-    multiply = lean_products if lean else products
-    found = multiply(subject, prompts, changes, schedule, neurons=neurons, channels=channels)
+    together = 1 if lean else max(1, _TOKENS // prompts.positions)
+    found = products(subject, prompts, changes, schedule, together, neurons=neurons, channels=channels)
     return _BatchScores(found, clean, corrupt)

@@ -3,7 +3,8 @@
 1. *Streams.* Every norm computes what its description says. What each reader reads is the input plus the writers that
    the graph puts before it, post-norms included: so the full circuit is the clean run and the empty one the corrupt.
 2. *Slices.* Zeroing the rows that a head or a neuron owns moves the columns that it owns and nothing else; keys and
-   values act where attention lets them. One pass holds a row for every slice; each layer passes on the clean row.
+   values act where attention lets them. One pass holds a row for every slice; each layer passes on the clean row, so
+   that the matrices are multiplied by that one only.
 3. *Gradients.* The gradient at what a writer adds to the stream is the sum of the gradients at its readers, so the sum
    of its scores is the node's own attribution.
 
@@ -49,9 +50,18 @@ class _Zeroed:
     silent: int = 0
 
 
+def subject_of(model: nn.Module | Subject) -> Subject:
+    """Return a subject as it is, for whoever has checked it answers for it; hold a model against its description."""
+    return model if isinstance(model, Subject) else checked(model)
+
+
 def checked(model: nn.Module) -> Subject:
     """Describe `model` and hold the description against it; the model is left as it was.
 
+    Nothing is remembered from call to call. What a model computes depends on more than can be watched: an edit through
+    `.data` or of a buffer shared with NumPy leaves a tensor's version as it was, and a replaced function, of an
+    instance or of a module of code, leaves no trace on the modules. A memory would therefore pass stale models; whoever
+    knows that a model has not changed passes on the subject instead.
     Raises `UsageError` for an unsupported model, and with the id ME260 where the description does not fit this one;
     `UndecidedError` where the model's numbers are not finite.
     """
@@ -149,12 +159,14 @@ def _check_slices(subject: Subject, prompts: Prompts) -> None:
         for site, heads, neurons in zip(family.sites, of_heads, of_neurons, strict=True):
             rows = {1 + index: zeroed for index, zeroed in enumerate((*heads, *neurons))}
             for name in {owned.module for zeroed in rows.values() for owned in zeroed.slices}:
-                hooks.enter_context(subject.module(name).register_forward_hook(_zeroing(subject, name, rows)))
+                hooks.enter_context(subject.module(name).register_forward_pre_hook(_clean_alone))
+                hooks.enter_context(subject.module(name).register_forward_hook(_zeroing(subject, name, rows, count)))
             # every row is watched at both, so that a head's rows that feed the MLP (or a neuron's a head) are seen
             for reader in (site.output, site.down):
                 if reader is not None:
                     watch = _watching(subject, reader, rows, moved)
                     hooks.enter_context(subject.module(reader).register_forward_pre_hook(watch))
+                    hooks.enter_context(subject.module(reader).register_forward_hook(_for_all(count)))
         run(subject, prompts, prompts.clean.repeat(count, 1, 1))
     missing = {zeroed.moves for rows in (*of_heads, *of_neurons) for zeroed in rows} - moved - {""}
     if missing:
@@ -188,15 +200,25 @@ def _neurons(subject: Subject, layer: int) -> list[_Zeroed]:
     return found
 
 
+def _clean_alone(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Give a layer the clean row only: what it makes of the others, which are equal to it, is not asked."""
+    return (args[0][:1], *args[1:])
+
+
+def _for_all(count: int) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+    """Let every row have what the clean row got."""
+    return lambda _, __, output: output.repeat(count, *[1] * (output.dim() - 1))
+
+
 def _zeroing(
-    subject: Subject, name: str, rows: dict[int, _Zeroed]
+    subject: Subject, name: str, rows: dict[int, _Zeroed], count: int
 ) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
     """Give every row the clean output of the layer `name`, less what its zeroed weights make of the input."""
     # as the slices say: 4-bit layers lie [outputs, inputs] even where the family stores them turned
     left, dim = bias(subject.model, name), 1 if subject.family.turned else 0
 
     def zero(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        changed = output[:1].repeat(len(output), *[1] * (output.dim() - 1))
+        changed = output.repeat(count, *[1] * (output.dim() - 1))
         for row, zeroed in rows.items():
             for owned in zeroed.slices:
                 if owned.module == name and owned.dim == dim:
@@ -210,7 +232,7 @@ def _zeroing(
 def _watching(
     subject: Subject, name: str, rows: dict[int, _Zeroed], moved: set[str]
 ) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-    """Look at what moved at the input of the layer `name`, then let every row go on as the clean one."""
+    """Look at what moved at the input of the layer `name`, then let the clean row go on alone."""
 
     def watch(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         clean = args[0][:1]
@@ -226,7 +248,7 @@ def _watching(
                 raise _refusal(subject, what, f"a change of {float(elsewhere.max()):.2g}")
             if float(away[row].max()) > 0:
                 moved.add(zeroed.moves)
-        return (clean.expand_as(args[0]).contiguous(), *args[1:])
+        return (clean.contiguous(), *args[1:])
 
     return watch
 

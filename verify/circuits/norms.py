@@ -47,6 +47,14 @@ class PostNormStep:
         bend = a.inverse.square() * b.inverse.square() / (mean * one.shape[-1])
         return cls((a.stream + b.stream) / 2, mean, bend, gain(model, norm))
 
+    def at(self, length: int, span: slice) -> "PostNormStep":
+        """Return the step at a part of the positions of every prompt, of which each has `length`."""
+
+        def part(value: Tensor) -> Tensor:
+            return torch.unflatten(value, 0, (-1, length))[:, span].flatten(0, 1)
+
+        return PostNormStep(part(self.middle), part(self.mean), part(self.bend), self.gain)
+
     def forward(self, change: Tensor) -> Tensor:
         """Return what the stream receives of changes [..., N, width] before the norm."""
         return (change * self.mean - (change * self.middle).sum(-1, keepdim=True) * self.bend * self.middle) * self.gain

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from verify.circuits.circuit import Circuit, full_circuit
 from verify.circuits.extraction import Extraction, top_edges
 from verify.circuits.families import Rows, bias
-from verify.circuits.invariants import checked
+from verify.circuits.invariants import subject_of
 from verify.circuits.metrics import Metric, answer_minus_alternatives
 from verify.circuits.norms import PostNormStep
 from verify.circuits.pairs import Pair, batches, check_pairs
@@ -93,7 +93,7 @@ class _Patch:
 
 
 def faithfulness(
-    model: nn.Module,
+    model: nn.Module | Subject,
     pairs: Sequence[Pair],
     circuit: Circuit,
     *,
@@ -102,16 +102,18 @@ def faithfulness(
 ) -> float:
     """Return (m(C) − m(∅)) / (m(M) − m(∅)) of the mean metric m over `pairs`; 1 for the model, 0 for nothing.
 
+    A model is held against its family's description first; a subject, which `checked` returns, has been already.
     Raises `UsageError` for an unsupported model, unusable pairs or a circuit of another graph, and `UndecidedError`
     when corruption does not change the mean metric.
     """
-    with frozen(model), torch.no_grad():
-        study = _prepare_study(model, pairs, metric, batch_size)
+    subject = subject_of(model)
+    with frozen(subject.model), torch.no_grad():
+        study = _prepare_study(subject, pairs, metric, batch_size)
         return _faithfulness(study, circuit)
 
 
 def patched_metric(
-    model: nn.Module,
+    model: nn.Module | Subject,
     pairs: Sequence[Pair],
     circuit: Circuit,
     *,
@@ -123,7 +125,7 @@ def patched_metric(
 
 
 def patched_metrics(
-    model: nn.Module,
+    model: nn.Module | Subject,
     pairs: Sequence[Pair],
     circuits: Sequence[Circuit],
     *,
@@ -136,8 +138,9 @@ def patched_metrics(
     What the circuits share, the clean and corrupt runs, is computed once. Errors as in `faithfulness`.
     """
     metrics = torch.empty(len(circuits), len(pairs))
-    with frozen(model), torch.no_grad():
-        study = _prepare_study(model, pairs, metric, batch_size)
+    subject = subject_of(model)
+    with frozen(subject.model), torch.no_grad():
+        study = _prepare_study(subject, pairs, metric, batch_size)
         for index, circuit in enumerate(circuits):
             _check_graph(study, circuit)
             for case in study.cases:
@@ -148,7 +151,7 @@ def patched_metrics(
 
 
 def smallest_faithful(
-    model: nn.Module,
+    model: nn.Module | Subject,
     scores: EdgeScores,
     pairs: Sequence[Pair],
     *,
@@ -169,8 +172,9 @@ def smallest_faithful(
     trace: dict[int, Step] = {}
     circuits: dict[int, Circuit] = {}
     total = int(scores.real.sum())
-    with frozen(model), torch.no_grad():
-        study = _prepare_study(model, pairs, scores.metric, batch_size)
+    subject = subject_of(model)
+    with frozen(subject.model), torch.no_grad():
+        study = _prepare_study(subject, pairs, scores.metric, batch_size)
 
         def reaches(n: int) -> bool:
             if n not in trace:
@@ -208,8 +212,7 @@ def _search(reaches: Callable[[int], bool], total: int, budget: int) -> int:
     return min(n for n in outcomes if all(reached for size, reached in outcomes.items() if size >= n))
 
 
-def _prepare_study(model: nn.Module, pairs: Sequence[Pair], metric: Metric, batch_size: int) -> _Study:
-    subject = checked(model)
+def _prepare_study(subject: Subject, pairs: Sequence[Pair], metric: Metric, batch_size: int) -> _Study:
     check_pairs(pairs, subject.family.vocabulary, metric)
     cases, clean, corrupt = [], 0.0, 0.0
     for batch in batches(pairs, batch_size, subject.device, metric):

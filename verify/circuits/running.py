@@ -221,15 +221,20 @@ def change(subject: Subject, recorded: Activations) -> Changes:
     )
 
 
-def head_outputs(subject: Subject, layer: int, mixed: Tensor, step: PostNormStep | None = None) -> Tensor:
+def head_outputs(
+    subject: Subject, layer: int, mixed: Tensor, step: PostNormStep | None = None, *, out: Tensor | None = None
+) -> Tensor:
     """Return what each head adds to the residual stream, float32 [heads, B·T, width], without the shared bias.
 
     `mixed`: input of the output projection, or a difference of two such inputs, [B, T, heads · head_dim].
-    `step`: how a post-norm after it passes the difference on.
+    `step`: how a post-norm after it passes the difference on. `out`: where to put the result.
     """
     family = subject.family
     heads, dim = family.graph.heads, family.head_dim
     weight = subject.matrix(family.sites[layer].output).float()
     by_head = mixed.float().reshape(-1, heads, dim).transpose(0, 1)
-    written = torch.bmm(by_head, torch.unflatten(weight, 1, (heads, dim)).permute(1, 2, 0))
-    return written if step is None else step.forward(written)
+    written = torch.bmm(by_head, torch.unflatten(weight, 1, (heads, dim)).permute(1, 2, 0), out=out)
+    if step is None:
+        return written
+    passed = step.forward(written)
+    return passed if out is None else out.copy_(passed)
