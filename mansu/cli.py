@@ -1,4 +1,5 @@
-"""`mansu`: make keys, unlearn, run the demo, plot the tradeoff, find and draw circuits, write a model card.
+"""`mansu`: make keys, unlearn, run the demo, plot the tradeoff, find and draw circuits, calibrate CAD, write a model
+card.
 
 Logs and progress go to stderr; exit codes are those of `ExitCode`.
 """
@@ -172,6 +173,37 @@ def card(
 
     section = written(result, readme)
     typer.echo(section if readme is None else f"card: {readme}", nl=readme is not None)
+
+
+@app.command()
+def calibrate(
+    model: Annotated[Path, typer.Option(help="Base model: a Hugging Face folder with safetensors.")],
+    forget: Annotated[Path, typer.Option(help="What is to be forgotten, as JSON lines.")],
+    retain: Annotated[Path, typer.Option(help="What is to be kept, as JSON lines.")],
+    out: Annotated[Path, typer.Option(help="The calibration, as JSON.")] = Path("calibration.json"),
+    config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML).")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy (TOML) whose thresholds the rule states.")] = None,
+    edited: Annotated[
+        Path | None, typer.Option(help="An edited model, to be judged by the rule: the folder of its files.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+) -> None:
+    """Measure CAD of changes that erase nothing on this model, and state the rule that tells erasure from them."""
+    from mansu.calibration import Job  # noqa: PLC0415  (keeps --help fast)
+    from mansu.calibration import calibrate as run  # noqa: PLC0415
+    from mansu.calibration_text import shown  # noqa: PLC0415
+    from mansu.config import read_config  # noqa: PLC0415
+    from mansu.progress import Steps  # noqa: PLC0415
+    from verify.artefact.policy_file import read_policy  # noqa: PLC0415
+    from verify.contract.policy import Policy  # noqa: PLC0415
+
+    settings = read_config(config)
+    judged_by = Policy() if policy is None else read_policy(policy)
+    job = Job(model, forget, retain, out, settings, judged_by, edited)
+    document = run(job, steps=Steps(Console(stderr=True)))
+    typer.echo(shown(document, markdown=markdown), nl=False)
+    typer.echo(f"written: {out}")
+    raise typer.Exit(int(document.exit_code()))
 
 
 def main() -> None:

@@ -90,6 +90,8 @@ def contrast_pairs(
     rng.shuffle(order)
     found: list[tuple[Fact, str, tuple[str, ...]]] = []
     for fact in order:
+        if len(found) == count:
+            break
         corrupt = fact.corrupt
         if corrupt is not None and length[corrupt] == length[fact.prompt] and corrupt != fact.prompt:
             pass
@@ -109,8 +111,6 @@ def contrast_pairs(
         pool = pool_of[fact.group, fact.fact, fact.wording]
         if len(first.pool(pool)) > 1:
             found.append((fact, corrupt, pool))
-        if len(found) == count:
-            break
     return found
 
 

@@ -151,7 +151,8 @@ def _erasure(result: Result) -> str:
         )
         for row in erasure.rows
     )
-    return _table(("Measured on", "CAD", "rho", "Pairs"), rows)
+    table = _table(("Measured on", "CAD", "rho", "Pairs"), rows)
+    return f"{table}\n\n{escaped(erasure.rule)}" if erasure.rule else table
 
 
 def _digests(result: Result) -> Iterator[tuple[str, str]]:

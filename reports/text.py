@@ -233,6 +233,8 @@ def _erasure(result: Result, width: int) -> Iterator[str]:
             first=_MARGIN * 2,
             rest=_MARGIN * 3,
         )
+    if erasure.rule:
+        yield from wrap(erasure.rule, width)
 
 
 def _rest(result: Result, width: int) -> Iterator[tuple[str, list[str]]]:

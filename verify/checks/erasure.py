@@ -12,6 +12,7 @@ from verify.checks.catalog import decided, passed, undecided
 from verify.checks.certificate import Certificate
 from verify.checks.circuit_map import circuit_map
 from verify.checks.decision import at_least, at_most, lower, upper, words
+from verify.checks.erasure_rule import rule_in_words
 from verify.checks.models import Models
 from verify.checks.study import POINTS, SEED, Job, Progress, Scored, Study, Which, prepare, reference_circuit, run
 from verify.circuits import bootstrap, cad, compare, split_half_floor
@@ -66,6 +67,7 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
         for label, role, job in _row_jobs(layers, late)
     )
     circuit = reference_circuit(base.edges)
+    controls = [row for row in rows if row.role == "control"]
     return Erasure(
         pairs=len(study.pairs["forget"]),
         retain_pairs=len(study.pairs["retain"]),
@@ -78,6 +80,7 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
         late_from=late,
         rows=rows,
         depth=tuple(_depth(study, scored, base, layer, late) for layer in depth_layers(layers, late)),
+        rule=rule_in_words(policy, layers=layers, late=late, controls=controls),
         map=circuit_map(base.edges, scored[study.needed(Job("edited", layers, "forget"))].edges),
     )
 
@@ -90,13 +93,17 @@ def require_signal(residual: float) -> None:
 
 def judge(erasure: Erasure, policy: Policy) -> tuple[CheckResult, ...]:
     """Return MV401 to MV404 and MV406 from the rows."""
+    return (*judge_forget(erasure, policy), retained(erasure, policy))
+
+
+def judge_forget(erasure: Erasure, policy: Policy) -> tuple[CheckResult, ...]:
+    """Return MV401, MV402, MV406 and MV403, which need no pairs but those of the forget set."""
     late = f"CAD with the reference read-out and the reference layers from {erasure.late_from} on"
     return (
         _enough("MV401", _edited(erasure, None), policy.cad, policy.cad_rule, "CAD"),
         _enough("MV402", _edited(erasure, erasure.late_from), policy.cad_late, policy.cad_rule, late),
         not_inverted(erasure, policy),
         above_controls(erasure),
-        retained(erasure, policy),
     )
 
 
@@ -125,7 +132,8 @@ def above_controls(erasure: Erasure) -> CheckResult:
         f"lowest {lowest.cad.low:.3f} ({_precision(lowest)}{_depth_words(lowest)}), "
         f"highest control {highest.cad.high:.3f} ({highest.label})"
     )
-    expected = "the edited model's intervals above those of the base under NF4 and of a random edit"
+    labels = ", ".join(dict.fromkeys(row.label for row in controls))
+    expected = f"the edited model's intervals above those of every control: {labels}"
     return decided("MV403", expected, found, _REJECT, holds=lowest.cad.low > highest.cad.high)
 
 

@@ -61,13 +61,15 @@ def random_edit(certificate: Certificate, base: Language, *, margin: float, seed
 
 
 def random_moves(
-    weight: Tensor, excluded: Tensor, *, margin: float, generator: torch.Generator
+    weight: Tensor, excluded: Tensor, *, margin: float, generator: torch.Generator, count: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Draw as many moves as there are `excluded` flat indices, at other positions of a weight in its stored dtype.
+    """Draw `count` moves, by default as many as there are `excluded` flat indices, at other positions of a weight.
 
+    `weight` is in its stored dtype.
     Returns flat indices int64 [n] and new values [n] in the weight's dtype, each at a level that meets the floor.
     Holders of a block's absmax never move. Fewer are returned only where fewer are possible.
     """
+    wanted = excluded.numel() if count is None else count
     quantized = quantize(weight)
     scale = quantized.scales().reshape(-1)
     flat = weight.reshape(-1).float()
@@ -76,9 +78,9 @@ def random_moves(
     candidates = free.nonzero().reshape(-1)
     order = torch.randperm(candidates.numel(), generator=generator)
     # nearly every value has a valid level, so twice as many candidates as needed always suffice in practice
-    drawn = candidates[order[: 2 * excluded.numel() + 64]]
+    drawn = candidates[order[: 2 * wanted + 64]]
     valid = floor_targets(flat[drawn], scale[drawn], quantized.codes.reshape(-1)[drawn], margin=margin)
-    usable = valid.any(1).nonzero().reshape(-1)[: excluded.numel()]
+    usable = valid.any(1).nonzero().reshape(-1)[:wanted]
     if not usable.numel():
         return usable, weight.reshape(-1)[:0]
     levels = torch.multinomial(valid[usable].float(), 1, generator=generator).reshape(-1)

@@ -60,6 +60,7 @@ class Bootstrap:
 
     cad: Interval
     rho: Interval
+    mass: Interval
     pairs: int
     samples: int
 
@@ -106,7 +107,7 @@ def compare(reference: EdgeScores, other: EdgeScores, circuit: Circuit | None = 
 def bootstrap(
     reference: Tensor, other: Tensor, circuit: Circuit | None, *, samples: int = 1000, seed: int, level: float = 0.95
 ) -> Bootstrap:
-    """Resample the examples, the same ones in both models, and return intervals for CAD and ρ of their means.
+    """Resample the examples, the same ones in both models; return intervals for CAD, ρ and mass of their means.
 
     `reference`, `other`: per-example scores [pairs, writers, readers]. Raises `UsageError` for unequal shapes, fewer
     than two examples or an invalid level, `UndecidedError` as `compare` does.
@@ -121,15 +122,18 @@ def bootstrap(
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randint(count, (samples, count), generator=generator)
     shares = torch.zeros(samples, count).scatter_add_(1, draws, torch.full((samples, count), 1 / count))
-    cads, rhos = [], []
+    cads, rhos, masses = [], [], []
     for part in torch.split(shares, max(1, _CHUNK_CELLS // max(1, before.shape[1]))):
         one, two = part @ before, part @ after
         cads.append(_cad(one, two))
         rhos.append((one * two).sum(-1) / one.square().sum(-1))
+        masses.append(two.abs().sum(-1) / one.abs().sum(-1))
     rho = (estimate_before * estimate_after).sum() / estimate_before.square().sum()
+    mass = estimate_after.abs().sum() / estimate_before.abs().sum()
     return Bootstrap(
         cad=_interval(_finite(_cad(estimate_before, estimate_after)), torch.cat(cads), level),
         rho=_interval(_finite(rho), torch.cat(rhos), level),
+        mass=_interval(_finite(mass), torch.cat(masses), level),
         pairs=count,
         samples=samples,
     )

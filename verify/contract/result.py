@@ -136,7 +136,11 @@ class DepthPoint(Schema):
 
 
 class Erasure(Schema):
-    """Structural erasure: what CAD says, and what it is compared with. `map` is base and edited model as drawn."""
+    """Structural erasure: what CAD says, and what it is compared with.
+
+    `rule` is the verdict rule in one sentence, with the policy's thresholds and the highest control as measured; older
+    results have none. `map` is base and edited model as drawn.
+    """
 
     pairs: int
     retain_pairs: int
@@ -149,6 +153,7 @@ class Erasure(Schema):
     late_from: int
     rows: tuple[CadRow, ...]
     depth: tuple[DepthPoint, ...]
+    rule: str = ""
     map: CircuitMap | None = None
 
 

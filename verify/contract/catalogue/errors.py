@@ -218,6 +218,30 @@ class ME260:
     """
 
 
+class ME270:
+    """The calibration cannot be written where it was asked for.
+
+    `mansu calibrate` was told to write over one of its sets, inside a model's folder, or to a folder that does not
+    exist. Exit code 2.
+
+    Why: this is told before any work, and a model's folder holds nothing but its model.
+
+    Fix: correct the command; `mansu calibrate --help` describes it.
+    """
+
+
+class ME271:
+    """The forget set holds out no pairs to compare models on.
+
+    CAD compares prompts in two versions, which differ in their subject only; fewer than two of those that are held out
+    have such a partner of the same length in tokens. Exit code 2.
+
+    Why: a calibration uses the pairs that a certificate would carry, and those were not trained on.
+
+    Fix: write more wordings of each fact, or give each line a `corrupt` prompt of the same length in tokens.
+    """
+
+
 class ME300:
     """The evidence does not suffice.
 
