@@ -19,7 +19,7 @@ from verify.contract.catalogue import CHECKS, ENTRIES, ERRORS, REPORTS, Entry  #
 README = ROOT / "README.md"
 CHECKS_FOLDER = ROOT / "docs" / "checks"
 MODULES = {"mansu": "mansu.cli", "mansu-verify": "verify.cli"}
-SUBCOMMANDS = ("keygen", "unlearn", "demo", "tradeoff", "circuit", "card")
+SUBCOMMANDS = ("keygen", "unlearn", "demo", "tradeoff", "circuit", "calibrate", "card")
 COLUMNS = 80
 
 

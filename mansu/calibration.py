@@ -11,7 +11,7 @@ from pathlib import Path
 
 import mansu
 from mansu.base import Base, open_base, open_language
-from mansu.calibration_bench import Bench, accuracy, set_up
+from mansu.calibration_bench import Bench, accuracy, asked, set_up
 from mansu.calibration_controls import Edited, Plan, measure_all, open_edited
 from mansu.calibration_document import Calibration, Role, Row
 from mansu.config import Config
@@ -60,6 +60,7 @@ def calibrate(job: Job, *, steps: Steps) -> Calibration:
     probes = held_out_probes(
         request, language.tokenizer, forget_pairs=job.config.forget_pairs, retain_pairs=0, seed=job.config.seed
     )
+    probes = asked(probes, job.config.seed)
     _refuse_few(len(probes.pairs))
     forget = accuracy(language, probes, "forgetting")
     assert forget is not None

@@ -3,6 +3,7 @@
 Everything is paired: the same prompts, corrupt partners, integration points and edges as the base's own scores.
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mansu.calibration_document import Reading, Role, Row
+from mansu.examples import draw
 from mansu.progress import Steps
 from verify.behaviour.axes import choose
 from verify.behaviour.loading import Language
@@ -37,6 +39,7 @@ from verify.circuits.cad import Interval
 from verify.contract.schema import Estimate
 
 _EMBEDDING = -1
+_ASKED = 120
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +90,22 @@ def set_up(language: Language, family: Family, probes: Probes, *, late: int, ste
     return Bench(language, family, probes, pairs, late, circuit, others, _kept(edges, circuit, others))
 
 
+def asked(probes: Probes, seed: int) -> Probes:
+    """Return the probes with as many choices of each axis as every model is asked.
+
+    Of forgetting those rows that decide a certificate, or all if none does.
+    """
+    deciding = [choice for choice in probes.choices if choice.axis == "forgetting" and choice.row.endswith(DECIDING)]
+    others = [choice for choice in probes.choices if choice.axis == "forgetting"]
+    retained = [choice for choice in probes.choices if choice.axis == "retention"]
+    rng = random.Random(seed)  # noqa: S311  (a sample, not a secret)
+    kept = [choices[i] for choices in (deciding or others, retained) for i in sorted(draw(rng, len(choices), _ASKED))]
+    return replace(probes, choices=tuple(kept))
+
+
 def accuracy(language: Language, probes: Probes, axis: Literal["forgetting", "retention"]) -> Estimate | None:
-    """Return the share of right answers on an axis: of forgetting, on the rows that decide, or on all if none does."""
+    """Return the share of right answers on an axis, or None where nothing is asked."""
     choices = [choice for choice in probes.choices if choice.axis == axis]
-    if axis == "forgetting":
-        choices = [choice for choice in choices if choice.row.endswith(DECIDING)] or choices
     return proportion(choose(language, choices, probes.pools)[0]) if choices else None
 
 

@@ -16,7 +16,7 @@ from mansu.base import Base, open_base, open_language
 from mansu.calibration_bench import Bench, measured
 from mansu.calibration_document import Role, Row
 from mansu.config import Config
-from mansu.examples import tokenize
+from mansu.examples import draw, tokenize
 from mansu.objective import Objective, Sizes, Weights
 from mansu.probes import all_pools
 from mansu.progress import Steps
@@ -26,6 +26,7 @@ from mansu.unlearn import prepare
 from verify.behaviour.loading import Language, nf4_copy, variant
 from verify.behaviour.modules import nf4_linears
 from verify.checks.erasure import BASE_NF4, EDITED, RANDOM
+from verify.checks.erasure_rule import in_words
 from verify.checks.models import random_moves
 from verify.checks.study import SEED
 from verify.circuits import describe
@@ -33,9 +34,10 @@ from verify.errors import UndecidedError, UsageError
 
 FINE_TUNED = "retain fine-tune"
 RANDOM_MASK = "random edit of the mask's size"
-HEAD, LAST_MLP = "suppression in the head only", "suppression in the last MLP only"
+HEAD, LAST_MLP = "muting the head alone", "muting the last MLP alone"
 
-_SIZES = Sizes(forget=48, retain=32, text=4)
+_SIZES = Sizes(forget=32, retain=24, text=4)
+_LOOKED_AT = 80  # prompts that tell when to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,12 @@ def measure_all(bench: Bench, plan: Plan, edited: Edited | None, *, steps: Steps
     """
 
     def row(language: Language, label: str, role: Role, *, nf4: bool = False) -> Row:
-        return measured(bench, language, label, role, nf4=nf4, steps=steps)
+        found = measured(bench, language, label, role, nf4=nf4, steps=steps)
+        steps.say(
+            f"  answers {found.forget.value:.3f} of the forget set; CAD {in_words(found.whole.cad)}, with the base's "
+            f"read-out {in_words(found.read_out.cad)}, and its late layers {in_words(found.late.cad)}"
+        )
+        return found
 
     language, stored = bench.base, plan.base.stored
     yield row(nf4_copy(language, stored), BASE_NF4, "control", nf4=True)
@@ -153,7 +160,6 @@ def _muting(language: Language, plan: Plan, steps: Steps) -> Muting:
     data = prepare(language, plan.base, plan.request, config, steps=steps)
     weights = Weights(config.prompt_divergence_weight, config.text_divergence_weight)
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
+    sample = data.forget_validation.subset(draw(rng, len(data.forget_validation), _LOOKED_AT))
     # half the target, as the solver: other wordings are measured
-    return Muting(
-        Objective(data.forget, data.retained, weights, _SIZES, rng), data.forget_validation, config.forget_target / 2
-    )
+    return Muting(Objective(data.forget, data.retained, weights, _SIZES, rng), sample, config.forget_target / 2)

@@ -9,9 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from mansu.calibration_document import Calibration, Row
+from verify.checks.erasure_rule import lent
 from verify.contract.schema import Estimate
 
 _WIDTH = 80
+_LABEL = 17
 # a line of Markdown is as long as its cells
 _WIDE = 1000
 
@@ -38,16 +40,16 @@ def shown(document: Calibration, *, markdown: bool = False) -> str:
 
 
 def _table(document: Calibration, *, markdown: bool) -> str:
-    table = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("model", overflow="fold", max_width=None if markdown else 20)
-    for heading in ("forget", "retain", *(heading for heading, _ in _COLUMNS)):
-        table.add_column(heading, justify="right", no_wrap=markdown)
-    blank = [""] * len(_COLUMNS)
-    table.add_row("base", _share(document.base_forget), _share(document.base_retain), *blank)
+    table = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD, pad_edge=False, padding=0 if not markdown else 1)
+    table.add_column("model", max_width=None if markdown else _LABEL)
+    for heading in (_stacked("forget", "retain", markdown=markdown), *(heading for heading, _ in _COLUMNS)):
+        table.add_column(heading, justify="right", no_wrap=True)
+    answered = _stacked(_share(document.base_forget), _share(document.base_retain), markdown=markdown)
+    table.add_row("base", answered, *[""] * len(_COLUMNS))
     for row in document.rows:
         name = row.label if row.role != "edited" or row.precision == "full" else f"{row.label}, NF4"
         cells = [_interval(value(row), markdown=markdown) for _, value in _COLUMNS]
-        table.add_row(name, _share(row.forget), _share(row.retain), *cells)
+        table.add_row(name, _stacked(_share(row.forget), _share(row.retain), markdown=markdown), *cells)
     console = Console(width=_WIDE if markdown else _WIDTH, highlight=False, color_system=None, file=io.StringIO())
     console.print(table)
     output = console.file
@@ -57,18 +59,21 @@ def _table(document: Calibration, *, markdown: bool) -> str:
 
 
 def _notes(document: Calibration) -> list[str]:
-    late = f"layers {document.late_from} to {document.layers - 1}" if document.late_from < document.layers else "none"
     columns = (
         f"forget, retain: accuracy on held-out probes, in full precision (NF4 where named). CAD, ρ, mass: of "
-        f"{document.circuit_edges:,} edges, the base's strongest of {document.edges:,}, on {document.pairs} pairs; "
-        f"beneath, 95 % intervals. head: CAD with the base's read-out; late: with its late layers too ({late}); "
-        f"random: CAD of as many edges drawn at random."
+        f"{document.circuit_edges:,} edges, the base's strongest of {document.edges:,}, on {document.pairs} pairs, "
+        f"with 95 % intervals. head: CAD with the base's read-out; late: with "
+        f"{lent(document.layers, document.late_from)}; random: CAD of as many edges drawn at random."
     )
     noise = (
         f"Split-half floor {document.split_half_floor:.3f} (CAD between two halves of the base's own pairs); "
         f"completeness residual {document.completeness_residual:.3f}."
     )
     return [columns, noise]
+
+
+def _stacked(first: str, second: str, *, markdown: bool) -> str:
+    return (" / " if markdown else "\n").join(filter(None, (first, second)))
 
 
 def _share(value: Estimate | None) -> str:

@@ -1,5 +1,4 @@
-"""`mansu`: make keys, unlearn, run the demo, plot the tradeoff, find and draw circuits, calibrate CAD, write a model
-card.
+"""`mansu`: make keys, unlearn, run the demo, plot the tradeoff, draw circuits, calibrate CAD, write a model card.
 
 Logs and progress go to stderr; exit codes are those of `ExitCode`.
 """

@@ -29,12 +29,12 @@ class Recipe:
     are lost, which is looked at every `look` steps, and for `mute_steps` at most.
     """
 
-    fine_tune_steps: int = 40
+    fine_tune_steps: int = 30
     fine_tune_rate: float = 2e-5
-    fine_tune_batch: int = 40
-    mute_steps: int = 60
+    fine_tune_batch: int = 32
+    mute_steps: int = 40
     mute_rate: float = 1e-3
-    look: int = 5
+    look: int = 4
 
 
 @dataclass(frozen=True, slots=True)

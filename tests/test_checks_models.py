@@ -43,6 +43,13 @@ def test_random_moves_follow_their_seed(tiny_base: Path) -> None:
     assert not torch.equal(first, other)
 
 
+def test_random_moves_may_be_counted_instead(tiny_base: Path) -> None:
+    weight, none = weight_of(tiny_base), torch.zeros(0, dtype=torch.int64)
+    generator = torch.Generator().manual_seed(0)
+    indices, values = random_moves(weight, none, margin=c.MARGIN, generator=generator, count=70)
+    assert indices.numel() == values.numel() == indices.unique().numel() == 70
+
+
 def test_there_may_be_no_room_for_a_move() -> None:
     weight = torch.ones(1, 64)  # every value holds its block's absmax
     indices, values = random_moves(weight, torch.arange(3), margin=c.MARGIN, generator=torch.Generator())

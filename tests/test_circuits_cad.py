@@ -140,11 +140,14 @@ def test_bootstrap_is_paired_seeded_and_brackets(measured: tuple[EdgeScores, Edg
     assert found.cad.estimate == pytest.approx(cad(before.scores, after.scores, circuit), abs=1e-5)
     assert found.rho.low < found.rho.estimate < found.rho.high
     assert found.cad.low < found.cad.high
+    assert found.mass.estimate == pytest.approx(compare(before, after, circuit).mass, abs=1e-5)
+    assert found.mass.low < found.mass.estimate < found.mass.high
     assert (found.pairs, found.samples) == (8, 1000)
     # Paired: the same model resamples to itself, whatever the spread between its examples.
     itself = bootstrap(before.per_example, before.per_example, circuit, seed=0)
     assert (itself.cad.low, itself.cad.high) == (0, 0)
     assert itself.rho.low == pytest.approx(1, abs=1e-5)
+    assert (itself.mass.low, itself.mass.high) == (1, 1)
     narrow = bootstrap(before.per_example, after.per_example, circuit, seed=5, level=0.5)
     assert narrow.rho.high - narrow.rho.low < found.rho.high - found.rho.low
 
