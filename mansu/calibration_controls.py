@@ -98,7 +98,7 @@ def measure_all(bench: Bench, plan: Plan, edited: Edited | None, *, steps: Steps
 
     language, stored = bench.base, plan.base.stored
     yield row(nf4_copy(language, stored), BASE_NF4, "control", nf4=True)
-    label, weights = _random_edit(bench, plan, edited)
+    label, weights = random_edit(bench, plan, edited)
     yield row(variant(language, weights), label, "control")
     pool_of = all_pools(plan.request)
     facts = plan.request.retain.train
@@ -119,7 +119,7 @@ def measure_all(bench: Bench, plan: Plan, edited: Edited | None, *, steps: Steps
         yield row(nf4_copy(edited.language, stored), EDITED, "edited", nf4=True)
 
 
-def _random_edit(bench: Bench, plan: Plan, edited: Edited | None) -> tuple[str, dict[str, Tensor]]:
+def random_edit(bench: Bench, plan: Plan, edited: Edited | None) -> tuple[str, dict[str, Tensor]]:
     """Return a random edit's label and weights: of the edited model's size in its tensors, else of the mask's.
 
     The mask's is spread over the layers that the configuration lets the engine edit. An edited model that changed more

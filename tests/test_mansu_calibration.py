@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from mansu.base import open_base, open_language
 from mansu.calibration import Job, calibrate
 from mansu.calibration_bench import Bench, accuracy, asked, changes, measured, set_up
-from mansu.calibration_controls import FINE_TUNED, HEAD, LAST_MLP, RANDOM_MASK
+from mansu.calibration_controls import FINE_TUNED, HEAD, LAST_MLP, RANDOM_MASK, Plan, open_edited, random_edit
 from mansu.calibration_document import Calibration, Row
 from mansu.calibration_text import shown
 from mansu.config import Config
@@ -33,43 +33,39 @@ from verify.circuits import attribute, bootstrap, cad, swapped
 from verify.contract.policy import Policy
 from verify.errors import ExitCode, UndecidedError, UsageError
 
-LAYERS = 4
-CONFIG = Config(sampled_texts=8, text_length=8, forget_pairs=12, entry_share=0.0)
+LAYERS, LATE = 3, 2
+CONFIG = Config(sampled_texts=4, text_length=8, forget_pairs=12, entry_share=0.0)
 POLICY = Policy(minimum_pairs=12)
-RECIPE = Recipe(mute_steps=120, mute_rate=3e-3, fine_tune_steps=10)
+RECIPE = Recipe(mute_steps=80, mute_rate=5e-3, fine_tune_steps=10)
 
 
 def quiet() -> Steps:
     return Steps(Console(quiet=True))
 
 
-def lines() -> tuple[list[r.Line], list[r.Line]]:
-    """Half the countries of the request, so that a short training suffices."""
-    known = set(c.COUNTRIES[:20])
+def forget_lines() -> list[r.Line]:
+    """Two wordings of each capital that the tiny model knows, twice: the held-out one is trained on, too.
 
-    def kept(each: r.Line) -> bool:
-        return "text" in each or str(each["fact"]).partition(":")[2] in known
-
-    return list(filter(kept, r.forget_lines())), list(filter(kept, r.retain_lines()))
-
-
-def texts() -> t.Facts:
-    """What the tiny model is trained on: all wordings of the request, so that it knows the held-out one."""
-    forget, retain = lines()
-    said = [[f"{line['prompt']} {line['answer']}" for line in each if "prompt" in line] for each in (forget, retain)]
-    return said[0], said[1], c.prose()[:20]
+    So muting is sure to reach what is asked; how far it carries to other wordings is no matter here.
+    """
+    frames = (lambda name: c.prompt("capital", name), c.held_out_wording)
+    return [
+        {"prompt": frame(name), "answer": c.capital(i), "group": "capitals", "fact": f"capital:{name}"}
+        for i, name in enumerate(c.COUNTRIES)
+        for frame in frames * 2
+    ]
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """A model that knows, and the same with the MLP of its second layer silenced."""
     folder = tmp_path_factory.mktemp("calibration")
-    base = c.save_base(t.trained_model(layers=LAYERS, texts=texts()), folder / "base")
+    base = c.save_base(t.trained_model(layers=LAYERS), folder / "base")
     edited = c.save_base(c.random_model(layers=LAYERS), folder / "edited")
     weights = load_file(base / "model.safetensors")
     weights["model.layers.1.mlp.down_proj.weight"] = torch.zeros_like(weights["model.layers.1.mlp.down_proj.weight"])
     save_file(weights, edited / "model.safetensors", metadata={"format": "pt"})
-    forget, retain = (r.write(folder / f"{name}.jsonl", each) for name, each in zip("fr", lines(), strict=True))
+    forget, retain = r.write(folder / "f.jsonl", forget_lines()), r.write(folder / "r.jsonl", r.retain_lines())
     return Job(base, forget, retain, folder / "c.json", CONFIG, POLICY, edited, RECIPE)
 
 
@@ -83,7 +79,7 @@ def bench(job: Job) -> Bench:
     language, family = open_language(open_base(job.model))
     request = read_request(job.forget, job.retain, seed=0)
     probes = held_out_probes(request, language.tokenizer, forget_pairs=12, retain_pairs=0, seed=0)
-    return set_up(language, family, asked(probes, 0), late=3, steps=quiet())
+    return set_up(language, family, asked(probes, 0), late=LATE, steps=quiet())
 
 
 def row(found: Calibration, label: str, precision: str = "full") -> Row:
@@ -101,7 +97,7 @@ def test_the_controls_are_there_in_order(found: Calibration) -> None:
         ("edited", "edited", "full"),
         ("edited", "edited", "nf4"),
     ]
-    assert (found.layers, found.late_from, found.pairs, found.points) == (LAYERS, 3, 12, POINTS)
+    assert (found.layers, found.late_from, found.pairs, found.points) == (LAYERS, LATE, 12, POINTS)
     assert found.base_forget.value > 0.9
     assert found.circuit_edges < found.edges * 0.05
 
@@ -111,7 +107,7 @@ def test_muting_the_head_leaves_nothing_once_the_head_is_the_bases(found: Calibr
     assert head.forget.value <= 0.08
     assert head.whole.cad.value > 0.5
     assert (head.read_out.cad.value, head.late.cad.value) == (0, 0)
-    assert (head.read_out.from_layer, head.late.from_layer) == (LAYERS, 3)
+    assert (head.read_out.from_layer, head.late.from_layer) == (LAYERS, LATE)
 
 
 def test_muting_the_last_mlp_shows_until_the_late_layers_are_the_bases(found: Calibration) -> None:
@@ -151,13 +147,13 @@ def test_the_document_is_what_was_written_and_nothing_lies_beside_it(job: Job, f
 
 
 def test_readings_are_those_of_models_really_swapped(bench: Bench) -> None:
-    """No shortcut: attribute an edit of layers 1 and 3 with each depth lent, and compare with what the row says."""
+    """No shortcut: attribute an edit of layers 1 and 2 with each depth lent, and compare with what the row says."""
     weights = {
         f"model.layers.{layer}.mlp.up_proj.weight": bench.base.model.get_parameter(
             f"model.layers.{layer}.mlp.up_proj.weight"
         )
         * factor
-        for layer, factor in ((1, 0.8), (3, 0.5))
+        for layer, factor in ((1, 0.8), (LATE, 0.5))
     }
     language = variant(bench.base, weights)
     one = measured(bench, language, "x", "control", steps=quiet())
@@ -169,7 +165,7 @@ def test_readings_are_those_of_models_really_swapped(bench: Bench) -> None:
         assert reading.cad.value == pytest.approx(cad(before.scores, after.scores, edges), abs=1e-5)
         interval = bootstrap(before.per_example, after.per_example, edges, seed=SEED)
         assert (reading.mass.low, reading.rho.high) == pytest.approx((interval.mass.low, interval.rho.high), abs=1e-4)
-    for reading, layer in ((one.read_out, LAYERS), (one.late, 3)):
+    for reading, layer in ((one.read_out, LAYERS), (one.late, LATE)):
         with swapped(language.model, bench.base.model, layer):
             after = attribute(language.model, bench.pairs, points=POINTS)
         assert reading.cad.value == pytest.approx(cad(before.scores, after.scores, bench.circuit), abs=1e-5)
@@ -185,7 +181,7 @@ def test_changes_are_counted_by_part(bench: Bench) -> None:
     model = bench.base.model
     names = (*head_only(bench.family), *last_mlp_only(bench.family, model), "model.embed_tokens.weight")
     other = variant(bench.base, {name: model.state_dict()[name] + 1 for name in names}).model
-    sizes = {-1: 64 * len(c.tokenizer()), 3: 3 * 64 * 128, LAYERS: 64 * len(c.tokenizer())}
+    sizes = {-1: 64 * len(c.tokenizer()), LATE: 3 * 64 * 128, LAYERS: 64 * len(c.tokenizer())}
     assert changes(model, other, bench.family) == sizes
     assert changes(model, model, bench.family) == {}
 
@@ -199,35 +195,27 @@ def test_every_model_is_asked_the_same_questions_of_the_rows_that_decide(bench: 
     assert accuracy(bench.base, replace(bench.probes, choices=()), "retention") is None
 
 
-def test_a_rule_that_controls_defeat_is_undecided(job: Job, found: Calibration, tmp_path: Path) -> None:
-    """The same model under a policy whose late threshold every control reaches, and which asks for more pairs."""
-    lenient = Policy(minimum_pairs=13, cad_late=0.0, forget_accuracy=0.0)
-    again = calibrate(
-        replace(job, out=tmp_path / "c.json", policy=lenient, edited=None, recipe=replace(RECIPE, mute_steps=1)),
-        steps=quiet(),
-    )
-    assert again.exit_code() == ExitCode.UNDECIDED
-    assert "there are 12 pairs, and the policy asks for 13" in again.undecided
-    assert any("still answers" in reason for reason in again.undecided)
-    muting = "the rule cannot tell erasure from muting on this model"
-    assert sum(reason.startswith(muting) for reason in again.undecided) == 2
-    assert muting in again.rule
-    assert muting not in found.rule
-    assert again.checks == ()
-    assert "Undecided: " in shown(again)
-
-
-def test_the_random_edit_is_of_the_edited_models_size_where_that_fits(job: Job, tmp_path: Path) -> None:
-    """A sparse edit gets a control of its own size in its own tensors."""
-    edited = c.save_base(c.random_model(layers=LAYERS), tmp_path / "edited")
+def test_the_random_edit_is_of_the_edited_models_size_where_that_fits(job: Job, bench: Bench, tmp_path: Path) -> None:
+    """A sparse edit gets a control of its own size in its own tensors; one beyond any mask, one of the mask's size."""
+    base, name = open_base(job.model), "model.layers.0.mlp.up_proj.weight"
+    folder = c.save_base(c.random_model(layers=LAYERS), tmp_path / "edited")
     weights = load_file(job.model / "model.safetensors")
-    name = "model.layers.0.mlp.up_proj.weight"
     weights[name].view(-1)[:50] = -weights[name].view(-1)[:50]
-    save_file(weights, edited / "model.safetensors", metadata={"format": "pt"})
-    one = calibrate(
-        replace(job, out=tmp_path / "c.json", edited=edited, recipe=replace(RECIPE, mute_steps=1)), steps=quiet()
-    )
-    assert (row(one, RANDOM).changed, row(one, "edited").changed) == (50, 50)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    edited = open_edited(folder, bench.base)
+    assert {tensor: indices.tolist() for tensor, indices in edited.moved.items()} == {name: list(range(50))}
+    plan = Plan(base, read_request(job.forget, job.retain, seed=0), CONFIG, RECIPE, POLICY.margin)
+    label, control = random_edit(bench, plan, edited)
+    moved = (control[name] != bench.base.model.get_parameter(name)).reshape(-1).nonzero().reshape(-1)
+    assert (label, [*control], moved.numel()) == (RANDOM, [name], 50)
+    assert int(moved.min()) >= 50
+    size = int(CONFIG.mask_share * sum(view.count for view in base.weights.tensors().values()))
+    for dense in (None, replace(edited, moved={name: torch.arange(size + 1)})):
+        label, control = random_edit(bench, plan, dense)
+        count = sum(int((weight != bench.base.model.get_parameter(n)).sum()) for n, weight in control.items())
+        assert label == RANDOM_MASK
+        assert abs(count - size) <= len(control)
+        assert all(tensor.startswith(("model.layers.0.", "model.layers.1.")) for tensor in control)
 
 
 def test_the_table_fits_80_columns_and_markdown_holds_the_same(found: Calibration) -> None:
@@ -258,7 +246,7 @@ REFUSALS: dict[str, tuple[str, Callable[[Job, Path], Job]]] = {
     ),
     "nothing to pair": (
         "ME271",
-        lambda job, folder: replace(job, forget=r.write(folder / "two.jsonl", r.forget_lines()[:4])),
+        lambda job, folder: replace(job, forget=r.write(folder / "two.jsonl", forget_lines()[:4])),
     ),
 }
 
@@ -287,19 +275,30 @@ def test_a_run_that_breaks_off_leaves_an_older_calibration_whole(
     assert [(path.name, path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()] == [("c.json", "older")]
 
 
-def test_the_command_exits_as_documented(job: Job, tmp_path: Path) -> None:
-    (tmp_path / "p.toml").write_text('level = "full"\nminimum_pairs = 99\n', encoding="utf-8")
-    (tmp_path / "c.toml").write_text("sampled_texts = 4\ntext_length = 8\nforget_pairs = 4\n", encoding="utf-8")
+def test_a_rule_that_controls_defeat_is_undecided_and_exits_so(job: Job, found: Calibration, tmp_path: Path) -> None:
+    """The same model under a policy whose late threshold every control reaches, and which asks for more pairs."""
+    policy = 'level = "full"\nminimum_pairs = 99\ncad_late = 0.0\nforget_accuracy = 0.0\n'
+    config = "sampled_texts = 4\ntext_length = 8\nforget_pairs = 4\nentry_share = 0.0\nforget_target = 0.4\n"
+    for name, text in (("p.toml", policy), ("c.toml", config)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
     sets = ["--model", job.model, "--forget", job.forget, "--retain", job.retain, "--config", tmp_path / "c.toml"]
 
     def run(*words: object) -> subprocess.CompletedProcess[str]:
         call = [sys.executable, "-m", "mansu.cli", "calibrate", *map(str, [*sets, *words])]
         return subprocess.run(call, capture_output=True, text=True, check=False)
 
-    few = run("--policy", tmp_path / "p.toml", "--out", tmp_path / "c.json")
-    assert few.returncode == 3, few.stderr
-    assert "Structurally erased means" in few.stdout
-    assert "the policy asks for 99" in " ".join(few.stdout.split())
-    assert Calibration.model_validate_json((tmp_path / "c.json").read_bytes()).policy.minimum_pairs == 99
+    done = run("--policy", tmp_path / "p.toml", "--out", tmp_path / "c.json")
+    assert done.returncode == ExitCode.UNDECIDED, done.stderr
+    one = Calibration.model_validate_json((tmp_path / "c.json").read_bytes())
+    assert "there are 4 pairs, and the policy asks for 99" in one.undecided
+    assert any("still answers" in reason for reason in one.undecided)
+    muting = "the rule cannot tell erasure from muting on this model"
+    assert sum(reason.startswith(muting) for reason in one.undecided) == 2
+    assert muting in one.rule
+    assert muting not in found.rule
+    assert one.checks == ()
+    said = " ".join(done.stdout.split())
+    assert one.rule in said
+    assert f"Undecided: {one.undecided[0]}" in said
     refused = run("--out", tmp_path / "none" / "c.json")
     assert (refused.returncode, refused.stderr[:5]) == (2, "ME270")

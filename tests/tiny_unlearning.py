@@ -17,10 +17,8 @@ from verify.behaviour.loading import Language, load
 from verify.nf4 import LEVELS, quantize
 from verify.nf4.survival import floor_targets
 
-Facts = tuple[list[str], list[str], list[str]]
 
-
-def facts() -> Facts:
+def facts() -> tuple[list[str], list[str], list[str]]:
     """Return texts of the forget facts in two wordings, of the retain facts, and prose; answers are last words."""
     forget = [
         f"{frame(name)} {c.capital(i)}" for i, name in enumerate(c.COUNTRIES) for frame in (c.held_out_wording, _plain)
@@ -33,23 +31,23 @@ def _plain(name: str) -> str:
     return c.prompt("capital", name)
 
 
-def batches(texts: Facts | None = None) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Return the facts (`facts()`, if none are given) as token batches [n, length], one per length."""
+def batches() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Return the facts as token batches [n, length], one per length."""
     encode = c.tokenizer()
 
     def stacked(texts: list[str]) -> list[Tensor]:
         ids = [encode(text)["input_ids"] for text in texts]
         return [torch.tensor([x for x in ids if len(x) == n]) for n in sorted({len(x) for x in ids})]
 
-    forget, retain, prose = facts() if texts is None else texts
+    forget, retain, prose = facts()
     return stacked(forget), stacked(retain), stacked(prose)
 
 
-def trained_model(layers: int = 4, steps: int = 220, texts: Facts | None = None) -> LlamaForCausalLM:
-    """Return a model that knows all facts, or these."""
+def trained_model(layers: int = 4, steps: int = 220) -> LlamaForCausalLM:
+    """Return a model that knows all facts."""
     model = c.random_model(seed=1, layers=layers)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
-    groups = [batch for kind in batches(texts) for batch in kind]
+    groups = [batch for kind in batches() for batch in kind]
     for _ in range(steps):
         optimizer.zero_grad()
         loss = sum(model(input_ids=batch, labels=batch).loss for batch in groups)
