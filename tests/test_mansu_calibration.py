@@ -35,7 +35,7 @@ from verify.errors import ExitCode, UndecidedError, UsageError
 
 LAYERS, LATE = 3, 2
 CONFIG = Config(sampled_texts=4, text_length=8, forget_pairs=12, entry_share=0.0)
-POLICY = Policy(minimum_pairs=12)
+POLICY = Policy(minimum_pairs=12, forget_accuracy=0.2)
 RECIPE = Recipe(mute_steps=80, mute_rate=5e-3, fine_tune_steps=10)
 
 
@@ -44,16 +44,9 @@ def quiet() -> Steps:
 
 
 def forget_lines() -> list[r.Line]:
-    """Two wordings of each capital that the tiny model knows, twice: the held-out one is trained on, too.
-
-    So muting is sure to reach what is asked; how far it carries to other wordings is no matter here.
-    """
-    frames = (lambda name: c.prompt("capital", name), c.held_out_wording)
-    return [
-        {"prompt": frame(name), "answer": c.capital(i), "group": "capitals", "fact": f"capital:{name}"}
-        for i, name in enumerate(c.COUNTRIES)
-        for frame in frames * 2
-    ]
+    """The request's wordings, the last of which, held out, is one that the tiny model knows, as it knows the first."""
+    changed = {f"in {name} the capital is": c.held_out_wording(name) for name in c.COUNTRIES}
+    return [line | {"prompt": changed.get(str(line["prompt"]), line["prompt"])} for line in r.forget_lines()]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +97,7 @@ def test_the_controls_are_there_in_order(found: Calibration) -> None:
 
 def test_muting_the_head_leaves_nothing_once_the_head_is_the_bases(found: Calibration) -> None:
     head = row(found, HEAD)
-    assert head.forget.value <= 0.08
+    assert head.forget.value <= POLICY.forget_accuracy
     assert head.whole.cad.value > 0.5
     assert (head.read_out.cad.value, head.late.cad.value) == (0, 0)
     assert (head.read_out.from_layer, head.late.from_layer) == (LAYERS, LATE)
@@ -112,7 +105,7 @@ def test_muting_the_head_leaves_nothing_once_the_head_is_the_bases(found: Calibr
 
 def test_muting_the_last_mlp_shows_until_the_late_layers_are_the_bases(found: Calibration) -> None:
     mlp = row(found, LAST_MLP)
-    assert mlp.forget.value <= 0.08
+    assert mlp.forget.value <= POLICY.forget_accuracy
     assert min(mlp.whole.cad.value, mlp.read_out.cad.value) > 0.5
     assert mlp.late.cad.value == 0
 
