@@ -18,11 +18,12 @@ from mansu.calibration_document import Role, Row
 from mansu.config import Config
 from mansu.examples import draw, tokenize
 from mansu.objective import Objective, Sizes, Weights
+from mansu.precision import products
+from mansu.prepare import prepare
 from mansu.probes import all_pools
 from mansu.progress import Steps
 from mansu.request import Request
 from mansu.suppression import Muting, Recipe, fine_tuned, head_only, last_mlp_only, muted
-from mansu.unlearn import prepare
 from verify.behaviour.loading import Language, nf4_copy, variant
 from verify.behaviour.modules import nf4_linears
 from verify.checks.erasure import BASE_NF4, EDITED, RANDOM
@@ -103,7 +104,8 @@ def measure_all(bench: Bench, plan: Plan, edited: Edited | None, *, steps: Steps
     pool_of = all_pools(plan.request)
     facts = plan.request.retain.train
     retain = tokenize(language.tokenizer, facts, [pool_of[f.group, f.fact, f.wording] for f in facts])
-    with steps.step(f"{FINE_TUNED}: training", plan.recipe.fine_tune_steps) as advance:
+    precision = plan.config.training_products
+    with steps.step(f"{FINE_TUNED}: training", plan.recipe.fine_tune_steps) as advance, products(precision):
         weights = fine_tuned(language, stored, retain, plan.recipe, seed=plan.config.seed, progress=advance)
     yield row(variant(language, weights), FINE_TUNED, "control")
     muting = _muting(language, plan, steps)
@@ -111,7 +113,7 @@ def measure_all(bench: Bench, plan: Plan, edited: Edited | None, *, steps: Steps
         (HEAD, head_only(bench.family)),
         (LAST_MLP, last_mlp_only(bench.family, language.model)),
     ):
-        with steps.step(f"{label}: training", plan.recipe.mute_steps) as advance:
+        with steps.step(f"{label}: training", plan.recipe.mute_steps) as advance, products(precision):
             weights = muted(language, stored, names, muting, plan.recipe, progress=advance)
         yield row(variant(language, weights), label, "muted")
     if edited is not None:
