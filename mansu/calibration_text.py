@@ -40,7 +40,8 @@ def shown(document: Calibration, *, markdown: bool = False) -> str:
 
 
 def _table(document: Calibration, *, markdown: bool) -> str:
-    table = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD, pad_edge=False, padding=0 if not markdown else 1)
+    style = box.MARKDOWN if markdown else box.SIMPLE_HEAD
+    table = Table(box=style, pad_edge=markdown, padding=(0, 1) if markdown else 0)
     table.add_column("model", max_width=None if markdown else _LABEL)
     for heading in (_stacked("forget", "retain", markdown=markdown), *(heading for heading, _ in _COLUMNS)):
         table.add_column(heading, justify="right", no_wrap=True)
