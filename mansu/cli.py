@@ -188,9 +188,9 @@ def calibrate(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
     """Measure CAD of changes that erase nothing on this model, and state the rule that tells erasure from them."""
-    from mansu.calibration import Job  # noqa: PLC0415  (keeps --help fast)
-    from mansu.calibration import calibrate as run  # noqa: PLC0415
-    from mansu.calibration_text import shown  # noqa: PLC0415
+    from mansu.calibration.run import Job  # noqa: PLC0415  (keeps --help fast)
+    from mansu.calibration.run import calibrate as run  # noqa: PLC0415
+    from mansu.calibration.text import shown  # noqa: PLC0415
     from mansu.config import read_config  # noqa: PLC0415
     from mansu.progress import Steps  # noqa: PLC0415
     from verify.artefact.policy_file import read_policy  # noqa: PLC0415

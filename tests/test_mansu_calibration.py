@@ -16,16 +16,16 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from mansu.base import open_base, open_language
-from mansu.calibration import Job, calibrate
-from mansu.calibration_bench import Bench, accuracy, asked, changes, measured, set_up
-from mansu.calibration_controls import FINE_TUNED, HEAD, LAST_MLP, RANDOM_MASK, Plan, open_edited, random_edit
-from mansu.calibration_document import Calibration, Row
-from mansu.calibration_text import shown
+from mansu.calibration.bench import Bench, accuracy, asked, changes, measured, set_up
+from mansu.calibration.controls import FINE_TUNED, HEAD, LAST_MLP, RANDOM_MASK, Plan, open_edited, random_edit
+from mansu.calibration.document import Calibration, Row
+from mansu.calibration.run import Job, calibrate
+from mansu.calibration.text import shown
+from mansu.calibration.training import Recipe, head_only, last_mlp_only
 from mansu.config import Config
 from mansu.probes import held_out_probes
 from mansu.progress import Steps
 from mansu.request import read_request
-from mansu.suppression import Recipe, head_only, last_mlp_only
 from verify.behaviour.loading import variant
 from verify.checks.erasure import BASE_NF4, RANDOM
 from verify.checks.study import POINTS, SEED
@@ -262,7 +262,7 @@ def test_a_run_that_breaks_off_leaves_an_older_calibration_whole(
     def no_room(*_: object, **__: object) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.zeros(0, dtype=torch.int64), torch.zeros(0)
 
-    monkeypatch.setattr("mansu.calibration_controls.random_moves", no_room)
+    monkeypatch.setattr("mansu.calibration.controls.random_moves", no_room)
     with pytest.raises(UndecidedError):
         calibrate(replace(job, out=out, edited=None), steps=quiet())
     assert [(path.name, path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()] == [("c.json", "older")]

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import mansu
 from mansu.base import Base, open_base, open_language
-from mansu.calibration_bench import Bench, accuracy, asked, set_up
-from mansu.calibration_controls import Edited, Plan, measure_all, open_edited
-from mansu.calibration_document import Calibration, Role, Row
+from mansu.calibration.bench import Bench, accuracy, asked, set_up
+from mansu.calibration.controls import Edited, Plan, measure_all, open_edited
+from mansu.calibration.document import Calibration, Role, Row
+from mansu.calibration.training import Recipe
 from mansu.config import Config
 from mansu.probes import held_out_probes
 from mansu.progress import Steps
 from mansu.request import Request, read_request, require_held_out, require_tokens
-from mansu.suppression import Recipe
 from verify.artefact import write_atomic
 from verify.checks.erasure import judge_forget
 from verify.checks.erasure_rule import defeats, rule_in_words

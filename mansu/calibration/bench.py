@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from mansu.calibration_document import Reading, Role, Row
+from mansu.calibration.document import Reading, Role, Row
 from mansu.examples import draw
 from mansu.progress import Steps
 from verify.behaviour.axes import choose

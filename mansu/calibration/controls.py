@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from mansu.base import Base, open_base, open_language
-from mansu.calibration_bench import Bench, measured
-from mansu.calibration_document import Role, Row
+from mansu.calibration.bench import Bench, measured
+from mansu.calibration.document import Role, Row
+from mansu.calibration.training import Muting, Recipe, fine_tuned, head_only, last_mlp_only, muted
 from mansu.config import Config
 from mansu.examples import draw, tokenize
 from mansu.objective import Objective, Sizes, Weights
@@ -23,7 +24,6 @@ from mansu.prepare import prepare
 from mansu.probes import all_pools
 from mansu.progress import Steps
 from mansu.request import Request
-from mansu.suppression import Muting, Recipe, fine_tuned, head_only, last_mlp_only, muted
 from verify.behaviour.loading import Language, nf4_copy, variant
 from verify.behaviour.modules import nf4_linears
 from verify.checks.erasure import BASE_NF4, EDITED, RANDOM

@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mansu.calibration_document import Calibration, Row
+from mansu.calibration.document import Calibration, Row
 from verify.checks.erasure_rule import lent
 from verify.contract.schema import Estimate
 
