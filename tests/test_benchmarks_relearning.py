@@ -23,7 +23,7 @@ from benchmarks.relearning.training import Recipe, new_model, train
 from mansu.examples import answer_accuracy
 from mansu.progress import Steps
 
-SHAPE = Shape(people=16, answers=4, filler=24)
+SHAPE = Shape(people=16, answers=4, filler=60)
 RECIPE = Recipe(layers=4, width=32, inner=64, heads=2, steps=4, batch=16)
 ATTACK = Attack(batch=8, checkpoints=(0, 1, 2))
 
@@ -98,10 +98,10 @@ def test_baselines_lower_the_answers_probability(task: methods.Task, method: str
 def test_the_engine_runs_on_the_request_that_the_others_get(task: methods.Task, tmp_path: Path) -> None:
     quick = {"steps": 2, "steps_between": 1, "snaps": (0.6, 1.0), "fisher_batches": 1, "sampled_texts": 4}
     quick |= {"attribution_pairs": 8, "circuit_pairs": 4, "forget_known": 0.0, "entry_share": 0.0, "forget_target": 0.0}
-    model, changed = methods.engine(task, tmp_path, Steps(Console(quiet=True)), **quick)
+    model, changed = methods.engine(task, tmp_path, quick, steps=Steps(Console(quiet=True)))
     before, after = task.base.state_dict(), model.state_dict()
     assert changed == sum(int((before[name] != after[name]).sum()) for name in before)
-    assert methods.engine_config(task).mask_share == 0.05
+    assert methods.engine_config(task, {}).mask_share == 0.05
 
 
 def test_measures_the_base_as_itself_and_the_read_out_as_late(yardstick: Yardstick, task: methods.Task) -> None:

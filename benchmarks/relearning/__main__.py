@@ -76,7 +76,7 @@ def _models(study: Study, task: methods.Task) -> Iterator[tuple[str, Any, int]]:
     yield GOLD, train(task.world, task.tokenizer, study.recipe, task.seed, with_forget=False), 0
     with tempfile.TemporaryDirectory() as folder:
         steps = Steps(Console(quiet=True))
-        yield "mansu", *methods.engine(task, Path(folder), steps, **study.engine)
+        yield "mansu", *methods.engine(task, Path(folder), study.engine, steps=steps)
     for name, title in (("graddiff", "GradDiff"), ("npo", "NPO"), ("gradient ascent", "gradient ascent")):
         yield title, *methods.baseline(name, task)
     for place in ("early layers", "middle MLP", "last MLP", "read-out"):

@@ -132,8 +132,8 @@ def descend(model: Any, weights: list[Any], loss: Callable[[], Tensor], task: Ta
     return taken
 
 
-def engine_config(task: Task, **settings: Any) -> Config:
-    """Return the engine's configuration at this size.
+def engine_config(task: Task, settings: Mapping[str, Any]) -> Config:
+    """Return the engine's configuration at this size, with these settings in place of ours.
 
     A small model has little to spare: the default share of 0.45 % (at most 0.5 %, a bound that `Config` checks and
     `model_copy` does not) would leave the solver some 800 weights. Section 4 of DESIGN took 5 % for its toy.
@@ -152,14 +152,14 @@ def engine_config(task: Task, **settings: Any) -> Config:
     return Config().model_copy(update=small | settings)
 
 
-def engine(task: Task, folder: Path, steps: Steps, **settings: Any) -> tuple[Any, int]:
+def engine(task: Task, folder: Path, settings: Mapping[str, Any], *, steps: Steps) -> tuple[Any, int]:
     """Run mansu's own steps on the base, saved to `folder`; return the model and how many parameters it changed.
 
     The request is made here, not read: the engine would hold a quarter of the facts out, and the other methods do not.
     """
     task.base.save_pretrained(folder)
     task.tokenizer.save_pretrained(folder)
-    world, config = task.world, engine_config(task, **settings)
+    world, config = task.world, engine_config(task, settings)
     request = Request(
         forget=Split(given(world.forget), world.forget, (), ()),
         retain=Split(given(world.retain_given), (), (), ()),

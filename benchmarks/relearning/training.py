@@ -18,7 +18,7 @@ class Recipe:
     width: int = 64
     inner: int = 128
     heads: int = 4
-    steps: int = 340
+    steps: int = 400
     batch: int = 128
     learning_rate: float = 4e-3
     weight_decay: float = 0.1
