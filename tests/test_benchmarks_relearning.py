@@ -192,6 +192,14 @@ def test_agreement_over_models_and_seeds() -> None:
     assert row.same_method == 0  # the seeds of one method do not differ
 
 
+def test_one_seed_says_nothing_of_the_spread(tmp_path: Path) -> None:
+    found = [made_up(name, 0, cad, 1 - cad) for name, cad in CADS.items()]
+    row = agreement(found, ("CAD", lambda one: one.circuits.cad), ("B", lambda one: one.area("b")))
+    assert (row.low, row.high, row.same_method, row.p_seeds) == (None, None, None, None)
+    write(found, tmp_path, {})
+    assert "| what returns on B | CAD | -1.00 |  |" in (tmp_path / "table.md").read_text()
+
+
 def test_writes_a_table_numbers_and_curves(tmp_path: Path) -> None:
     found = [made_up(name, seed, 0.1 * i, 0.2) for seed in (0, 1) for i, name in enumerate((BASE, "x", "y", "z"))]
     write(found, tmp_path, {"target": 0.08})

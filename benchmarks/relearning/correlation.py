@@ -25,6 +25,7 @@ class Agreement:
 
     `p_methods`: share of exchanges of methods with a correlation as far from 0 (two-sided). `pooled`: over all models
     and seeds at once. `same_method`: among the seeds of one method, mean over methods; `p_seeds` exchanges seeds there.
+    What compares seeds is None where there is only one.
     """
 
     predictor: str
@@ -32,12 +33,12 @@ class Agreement:
     methods: int
     seeds: int
     within: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p_methods: float
     pooled: float
-    same_method: float
-    p_seeds: float
+    same_method: float | None
+    p_seeds: float | None
 
 
 def agreement(
@@ -51,18 +52,19 @@ def agreement(
     draws = by_seed[rng.integers(seeds, size=(2000, seeds))].mean(1)
     by_method = np.array([spearman(one, two) for one, two in zip(x.T, y.T, strict=True)])
     low, high = np.quantile(draws, (0.025, 0.975))
+    several = seeds > 1
     return Agreement(
         predictor=predictor[0],
         outcome=outcome[0],
         methods=methods,
         seeds=seeds,
         within=float(by_seed.mean()),
-        low=float(low),
-        high=float(high),
+        low=float(low) if several else None,
+        high=float(high) if several else None,
         p_methods=exchange(x, y, rng),
         pooled=spearman(x.ravel(), y.ravel()),
-        same_method=float(by_method.mean()),
-        p_seeds=_shuffled(x.T, y.T, rng),
+        same_method=float(by_method.mean()) if several else None,
+        p_seeds=_shuffled(x.T, y.T, rng) if several else None,
     )
 
 

@@ -60,6 +60,12 @@ class Measured(Schema):
     circuits: Circuits
     relearned: dict[Regime, tuple[Point, ...]]
 
+    @property
+    def log_probability(self) -> float:
+        """The mean log-probability of the forget set's answers, in nats, before anything is taught again."""
+        start = self.relearned["half A"][0]
+        return (start.log_probability_a + start.log_probability_b) / 2
+
     def area(self, half: Literal["a", "b"], regime: Regime = "half A") -> float:
         """Return the mean accuracy over the checkpoints after the start: the area under the curve by log-steps."""
         points = [getattr(p, f"accuracy_{half}") for p in self.relearned[regime] if p.steps]

@@ -43,7 +43,9 @@ PREDICTORS: tuple[Column, ...] = (
     ("late ρ", lambda one: one.circuits.rho_late),
     ("forget accuracy", lambda one: one.forget),
     ("margin", lambda one: one.margin),
+    ("log-probability", lambda one: one.log_probability),
 )
+"""What CAD is asked of; the last three are its rivals, which need no circuits."""
 OUTCOMES: tuple[Column, ...] = (
     ("what returns on B", lambda one: one.area("b")),
     ("how fast A returns", lambda one: one.area("a")),
@@ -102,9 +104,10 @@ def _correlations(rows: Sequence[Agreement]) -> str:
     )
     lines = [_line(heads), _line(["---"] * len(heads))]
     for row in rows:
-        numbers = (f"{row.within:+.2f}", f"{row.low:+.2f} to {row.high:+.2f}", f"{row.p_methods:.3f}")
-        rest = (f"{row.pooled:+.2f}", f"{row.same_method:+.2f}", f"{row.p_seeds:.3f}")
-        lines.append(_line((row.outcome, row.predictor, *numbers, *rest)))
+        between = "" if row.low is None or row.high is None else f"{row.low:+.2f} to {row.high:+.2f}"
+        numbers = (f"{row.within:+.2f}", between, f"{row.p_methods:.3f}", f"{row.pooled:+.2f}")
+        same = ("", "") if row.same_method is None else (f"{row.same_method:+.2f}", f"{row.p_seeds:.3f}")
+        lines.append(_line((row.outcome, row.predictor, *numbers, *same)))
     return "\n".join(lines)
 
 
