@@ -16,7 +16,7 @@ from benchmarks.relearning.methods import HELD_OUT, prompts_of
 from benchmarks.relearning.training import text_loss
 from mansu.examples import Prompts, answer_accuracy, draw, last_logits
 from mansu.probes import training_pairs
-from mansu.unlearn import accuracy_after_nf4
+from mansu.stopping import accuracy_after_nf4
 from verify.circuits import EdgeScores, Pair, attribute, compare, swapped
 from verify.contract.schema import Schema
 

@@ -18,9 +18,10 @@ from mansu.config import Config
 from mansu.examples import Prompts, Texts, answer_accuracy, draw, last_log_probabilities, last_logits, tokenize
 from mansu.examples import text_log_probabilities as text_predictions
 from mansu.objective import Objective, Retained, Sizes, Weights
+from mansu.prepare import prepare
 from mansu.progress import Steps
 from mansu.request import Fact, Request, Split
-from mansu.unlearn import edit_circuit, find_circuit, prepare
+from mansu.unlearn import edit_circuit, find_circuit
 from verify.behaviour.modules import nf4_linears
 
 HELD_OUT = 3
