@@ -154,7 +154,7 @@ def draw_curves(found: Sequence[Measured], path: Path) -> None:
             axes.set_xticks(list(places), [str(step) for step in steps])
     left.set(title="A: what is taught again", xlabel="steps of training on A", ylabel="accuracy", ylim=(-0.02, 1.02))
     right.set(title="B: never shown again", xlabel="steps of training on A")
-    right.legend(fontsize=7, loc="upper right")
+    right.legend(fontsize=7, loc="upper right", bbox_to_anchor=(1, 0.94))  # below the base, above the others
     partial = path.with_name(path.name + ".part")
     with mpl.rc_context({"svg.hashsalt": "relearning", "svg.fonttype": "none"}):
         figure.savefig(partial, format="svg", metadata={"Date": None})
