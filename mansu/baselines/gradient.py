@@ -55,7 +55,7 @@ def run_baseline(
     """
     base = fresh()
     kept_before = answer_accuracy(base, retain)
-    reference = last_log_probabilities(base, forget).float().gather(1, torch.tensor(forget.answers)[:, None])[:, 0]
+    reference = answer_log_probabilities(base, forget)
     before = {name: layer.weight.detach().to(stored) for name, layer in nf4_linears(base).items()}
     tried: list[Baseline] = []
     for rate in RATES:
@@ -98,14 +98,30 @@ def _train(
         parameter.requires_grad_(True)
     optimizer = torch.optim.Adam(parameters, lr=rate)
     for _ in range(STEPS):
-        chosen = draw(rng, len(forget), _BATCH)
-        loss = _forget_loss(method, model, forget, chosen, reference[chosen])
-        kept = draw(rng, len(retain), _BATCH)
-        loss = loss + functional.cross_entropy(last_logits(model, retain, kept), retain.answers_of(kept))
+        loss = baseline_loss(method, model, forget, retain, reference, rng)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     model.requires_grad_(False)
+
+
+def baseline_loss(
+    method: str, model: Any, forget: Prompts, retain: Prompts, reference: Tensor, rng: random.Random
+) -> Tensor:
+    """Return the loss of one step, on fresh batches: the forget term, plus cross-entropy of the retain answers.
+
+    `reference` float32 `[n]`: the base's log-probabilities of the forget answers (`answer_log_probabilities`).
+    """
+    chosen = draw(rng, len(forget), _BATCH)
+    loss = _forget_loss(method, model, forget, chosen, reference[chosen])
+    kept = draw(rng, len(retain), _BATCH)
+    return loss + functional.cross_entropy(last_logits(model, retain, kept), retain.answers_of(kept))
+
+
+def answer_log_probabilities(model: Any, prompts: Prompts) -> Tensor:
+    """Return the natural logarithms of the answers' probabilities, float32 `[n]`."""
+    every = last_log_probabilities(model, prompts).float()
+    return every.gather(1, torch.tensor(prompts.answers)[:, None])[:, 0]
 
 
 def _forget_loss(method: str, model: Any, forget: Prompts, chosen: Sequence[int], reference: Tensor) -> Tensor:

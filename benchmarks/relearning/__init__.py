@@ -1,0 +1,1 @@
+"""The relearning study: does CAD predict how fast what was forgotten comes back?"""
