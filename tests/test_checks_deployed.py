@@ -18,6 +18,7 @@ from verify.checks.catalog import DEPLOYED_CATALOGUE
 from verify.checks.deployed_folder import locate
 from verify.contract.result import Result
 from verify.errors import UsageError
+from verify.nf4 import double_quantize, quantize
 
 DOWN = "model.layers.0.mlp.down_proj.weight"
 
@@ -192,3 +193,18 @@ def test_what_was_deployed_without_being_recognised_can_be_named(
     assert locate(folder, tiny_certificate.manifest, None) is None
     result = checked(folder, tiny_certificate, certified=tiny_certificate.out / "model")
     assert failed(result) == {"MV703"}
+
+
+def test_statistics_averaged_on_another_backend_are_compared_under_their_own_offset(
+    saved: dict[str, Path], tiny_certificate: c.Certificate, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(saved["double"], tmp_path / "n"))
+    weight = c.linear_weights(tiny_certificate.out / "model")[DOWN]
+    scales = quantize(weight).absmax
+    offset = torch.nextafter(scales.mean(), torch.tensor(torch.inf)).item()
+    d.with_state(folder, DOWN, lambda state: state.update(nested_offset=offset))
+    nested = double_quantize(scales, offset=offset)
+    d.with_bytes(folder, DOWN + ".absmax", lambda data: data.__setitem__(slice(None), nested.codes.numpy().tobytes()))
+    other = nested.absmax.numpy().tobytes()
+    d.with_bytes(folder, DOWN + ".nested_absmax", lambda data: data.__setitem__(slice(None), other))
+    assert checked(folder, tiny_certificate).verdict == "PASS"

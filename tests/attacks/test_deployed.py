@@ -22,7 +22,7 @@ HEAD = "model.embed_tokens.weight"
 
 @dataclass(frozen=True)
 class Made:
-    """A certificate, its NF4 with float32 scales (`plain`), with nested statistics (`double`), as FP4, and the base's."""
+    """A certificate, its NF4 with float32 scales (`plain`) and nested ones (`double`), its FP4, and its base's NF4."""
 
     certificate: c.Certificate
     plain: Path
