@@ -14,12 +14,24 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # the tree that this file lies in, whatever is installed
 
 from reports import render_entry  # noqa: E402  (found by the line above)
-from verify.contract.catalogue import CHECKS, ENTRIES, ERRORS, REPORTS, Entry  # noqa: E402
+from verify.contract.catalogue import CHECKS, DEPLOYED, ENTRIES, ERRORS, REPORTS, Entry  # noqa: E402
 
 README = ROOT / "README.md"
 CHECKS_FOLDER = ROOT / "docs" / "checks"
 MODULES = {"mansu": "mansu.cli", "mansu-verify": "verify.cli"}
-SUBCOMMANDS = ("keygen", "unlearn", "demo", "tradeoff", "circuit", "calibrate", "card")
+SUBCOMMANDS = (
+    "keygen",
+    "unlearn",
+    "patch",
+    "patch export",
+    "patch apply",
+    "patch revert",
+    "demo",
+    "tradeoff",
+    "circuit",
+    "calibrate",
+    "card",
+)
 COLUMNS = 80
 
 
@@ -60,7 +72,12 @@ def index_page() -> str:
     """Return docs/checks/README.md."""
     source = "Written by `python docs/generate.py` from the docstrings in `verify/contract/catalogue/`."
     head = f"# Checks and errors\n\n{source} `mansu-verify --explain MV203` prints a page.\n"
-    parts = (("Checks, in the order of a result", CHECKS), ("Checks of a signed report", REPORTS), ("Errors", ERRORS))
+    parts = (
+        ("Checks, in the order of a result", CHECKS),
+        ("Checks of a deployed file", DEPLOYED),
+        ("Checks of a signed report", REPORTS),
+        ("Errors", ERRORS),
+    )
     return head + "".join(_listed(title, entries) for title, entries in parts)
 
 

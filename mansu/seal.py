@@ -1,10 +1,7 @@
 """Sealing: the edited model, the ledger, the probes, the model's signature and the signed manifest, all or nothing."""
 
 import hashlib
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +13,9 @@ from mansu.base import Base
 from mansu.config import Config
 from mansu.request import Request
 from mansu.solve import Edit
+from mansu.staging import LEDGER, MANIFEST, MODEL, PROBES, SIGNATURE
 from verify.artefact import LedgerEntry, oms, overwrite, read_weights, walk, write_atomic
 from verify.artefact import seal as seal_statement
-from verify.artefact.files import sync_folder
 from verify.artefact.ledger import write as write_ledger
 from verify.artefact.signing import Signer
 from verify.artefact.torch_tensors import as_torch
@@ -41,9 +38,6 @@ from verify.contract.manifest import (
 from verify.contract.manifest import Base as BaseClaim
 from verify.contract.manifest import Request as RequestClaim
 from verify.contract.schema import FileDigest
-from verify.errors import UsageError
-
-MODEL, LEDGER, PROBES, SIGNATURE, MANIFEST = "model", "ledger.safetensors", "probes", "model.sig", "m.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,53 +52,6 @@ class Evidence:
     method: str
     circuit: CircuitClaim
     policy_sha256: str | None = None
-
-
-@contextmanager
-def staging(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` to write in, and rename it to `out` on success; on any failure nothing is left.
-
-    Everything in it is on the disk before it gets its name: after a crash there is no `out`, or the whole of it.
-
-    Raises `UsageError` ME220 if `out` exists or its parent cannot be written.
-    """
-    refuse_existing(out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    except OSError as error:
-        raise _not_written(out, error) from error
-    try:
-        yield folder
-        folder.chmod(0o755)
-        for inner in (*sorted(path for path in folder.rglob("*") if path.is_dir()), folder):
-            sync_folder(inner)
-        folder.rename(out)
-    except OSError as error:
-        raise _not_written(out, error) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    try:
-        sync_folder(out.parent)
-    except OSError as error:
-        raise UsageError(
-            "the certificate is whole, but the disk did not confirm that its folder has a name",
-            found=error.strerror or str(error),
-            remedy=f"check the disk, and that {out} is still there after a restart",
-            error_id="ME220",
-        ) from error
-
-
-def refuse_existing(out: Path) -> None:
-    """Raise `UsageError` ME220 if `out` exists: a certificate is never overwritten."""
-    if out.exists():
-        raise UsageError(
-            "the output folder exists",
-            expected="a new folder",
-            found=str(out),
-            remedy="give another --out, or remove the folder first",
-            error_id="ME220",
-        )
 
 
 def write_model(folder: Path, base: Base, indices: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
@@ -194,13 +141,3 @@ def _predicate(base: Base, edit: Edit, ledger: str, evidence: Evidence, claims: 
 def _write(path: Path, data: bytes | bytearray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, data)
-
-
-def _not_written(out: Path, error: OSError) -> UsageError:
-    return UsageError(
-        "the certificate could not be written",
-        expected=f"room and permission to write {out}",
-        found=error.strerror or str(error),
-        remedy="free some space or choose another --out; nothing was left behind",
-        error_id="ME220",
-    )

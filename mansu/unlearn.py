@@ -28,6 +28,7 @@ from mansu.progress import Steps
 from mansu.request import read_request, require_held_out, require_tokens
 from mansu.retain import NullSpace, fisher, gradients, null_space
 from mansu.solve import Bounds, Edit, Schedule, solve
+from mansu.staging import refuse_existing, staging
 from mansu.stopping import stopping
 from verify.artefact.signing import Signer
 from verify.behaviour.loading import Language
@@ -88,7 +89,7 @@ def unlearn(
     Raises `UsageError`: ME201 to ME204, ME212 and ME213 for the sets, ME210 for the model's folder, ME211 when the
     model does not know the forget set, ME220 when `out` cannot be written. Nothing is left behind on any error.
     """
-    seal.refuse_existing(out)
+    refuse_existing(out)
     request = read_request(forget, retain, seed=config.seed)
     base = open_base(base_folder)
     language, _ = open_language(base)
@@ -96,7 +97,7 @@ def unlearn(
     require_held_out(request)
     data = prepare(language, base, request, config, steps=steps)
     circuit = find_circuit(language, data, config, steps=steps)
-    with seal.staging(out) as folder:
+    with staging(out) as folder:
         model = working_copy(language, base.stored)
         edit = edit_circuit(model, base, data, circuit, config, steps=steps)
         del model

@@ -6,8 +6,8 @@ from types import ModuleType
 
 import pytest
 
-from verify.checks.catalog import CATALOGUE
-from verify.contract.catalogue import CHECKS, ENTRIES, ERRORS, REPORTS
+from verify.checks.catalog import CATALOGUE, DEPLOYED_CATALOGUE
+from verify.contract.catalogue import CHECKS, DEPLOYED, ENTRIES, ERRORS, REPORTS
 from verify.contract.catalogue.entry import entries_of, read
 from verify.errors import ArtefactError, MansuError, UsageError
 
@@ -41,8 +41,9 @@ def test_errors_are_described_by_their_own_id() -> None:
 def test_checks_and_errors_are_told_apart_by_id_and_each_once() -> None:
     assert all(entry.id.startswith("MV") and entry.group != "error" for entry in CHECKS)
     assert all(entry.id.startswith("ME") and entry.group == "error" for entry in ERRORS)
-    assert len(ENTRIES) == len(CHECKS) + len(REPORTS) + len(ERRORS)
+    assert len(ENTRIES) == len(CHECKS) + len(DEPLOYED) + len(REPORTS) + len(ERRORS)
     assert list(CATALOGUE.items()) == [(entry.id, (entry.group, entry.title)) for entry in CHECKS]
+    assert list(DEPLOYED_CATALOGUE) == [entry.id for entry in DEPLOYED if entry.group == "deployed"]
 
 
 def test_no_description_holds_the_verdicts_word() -> None:

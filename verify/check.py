@@ -21,13 +21,16 @@ from verify.artefact.policy_file import read_policy, trusted
 from verify.checks import integrity, permanence
 from verify.checks import policy as requirements
 from verify.checks.catalog import completed
+from verify.checks.deployed import examine as examine_deployed
+from verify.checks.deployed_folder import locate
 from verify.checks.evidence import PROBES
 from verify.checks.findings import Findings, Progress
 from verify.checks.integrity import Integrity
 from verify.checks.verdict import headline, limitations, rests_on, verdict
 from verify.contract.manifest import Statement
 from verify.contract.policy import Policy
-from verify.contract.result import Level, ProbesUsed, Provenance, Result, Timing, Trust, exit_code
+from verify.contract.result import Deployed, Level, ProbesUsed, Provenance, Result, Timing, Trust, exit_code
+from verify.contract.schema import FileDigest
 from verify.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,6 +55,7 @@ def check(
     policy: Policy | StrPath = DEFAULT_POLICY,
     policy_path: Path | None = None,
     probes: StrPath | None = None,
+    certified: StrPath | None = None,
     base_digests: Mapping[str, str] | None = None,
     anchors: AnchorFiles | None = None,
     progress: Progress = _silent,
@@ -62,12 +66,15 @@ def check(
     or several; `level` "static" runs no model. `policy` is a policy or the path of its file; of one that was read
     already, `policy_path` says where from: its keys lie relative to it. `probes` is a folder of the auditor's own,
     which makes the full level "own-probes"; `base_digests` pins base files by name ("" for the only weight file) to
-    their sha256. `anchors` gives keys, digests and all else that the user trusts in one; both may be given, and all of
-    it counts. Raises UsageError for paths that do not exist, keys, policies and certificates that cannot be read, keys
-    that are not the policy's, half of a pair of anchors, and probes that cannot be used.
+    their sha256. `certified` is the certified model in full precision where `model` is what bitsandbytes made of it
+    and saved, which is also found out by itself; the default is then `model/` beside the manifest. `anchors` gives
+    keys, digests and all else that the user trusts in one; both may be given, and all of it counts. Raises UsageError
+    for paths that do not exist, keys, policies and certificates that cannot be read, keys that are not the policy's,
+    half of a pair of anchors, probes that cannot be used, and a quantized model without its certified one.
     """
     started, clock = datetime.now(UTC), time.monotonic()
     model, manifest, probes = Path(model), Path(manifest), None if probes is None else Path(probes)
+    certified = None if certified is None else Path(certified)
     if not isinstance(policy, Policy):
         policy_path = Path(policy)
         policy = read_policy(policy_path)
@@ -78,7 +85,9 @@ def check(
     given = replace(given, keys=(*given.keys, *map(Path, paths)), base_digests=both)
     reading = partial(progress, "Reading every byte of the weights")
     trusts = _anchors(given, policy, policy_path)
-    found = integrity.examine(model, manifest, trusts, policy, progress=reading)
+    target = locate(model, manifest, certified)
+    certified_model = model if target is None else target.certified
+    found = integrity.examine(certified_model, manifest, trusts, policy, progress=reading)
     findings = Findings(found.checks)
     if found.statement is not None:
         required = requirements.of_manifest(found.statement.predicate, found.trust, policy, level, started)
@@ -92,15 +101,20 @@ def check(
             from verify.checks.runs import run_models  # noqa: PLC0415  (torch and transformers take seconds to load)
 
             findings += run_models(found.evidence, policy, progress, own)
-    checks = completed(findings.checks, level)
+    deployed = None
+    if target is not None and found.evidence is not None:
+        comparing = partial(progress, "Comparing the deployed file")
+        compared, deployed = examine_deployed(target, found.evidence, progress=comparing)
+        findings += Findings(compared)
+    checks = completed(findings.checks, level, deployed=target is not None)
     answer = verdict(checks, level)
     committed_to = None if found.statement is None else found.statement.predicate.policy_sha256
     return Result(
         verifier=f"mansu-verify {version('mansu')}",
         verdict=answer,
         exit_code=exit_code(answer),
-        headline=headline(answer, checks, level, findings.axes),
-        rests_on=rests_on(checks, level, trust),
+        headline=headline(answer, checks, level, findings.axes, deployed),
+        rests_on=rests_on(checks, level, trust, deployed=target is not None),
         level=level,
         policy=policy,
         policy_sha256=policy.sha256(),
@@ -108,21 +122,27 @@ def check(
         pre_registration=requirements.pre_registration(committed_to, policy, trust),
         probes=_probes_used(found, own, level),
         manifest_sha256=found.manifest_sha256,
-        files=found.files,
+        files=(*found.files, *_deployed_files(deployed)),
         trust=trust,
         provenance=None if found.statement is None else _provenance(found.statement),
         checks=checks,
         permanence=findings.permanence,
         axes=findings.axes,
         erasure=findings.erasure,
-        limitations=limitations(level, trust, findings.permanence),
+        deployed=deployed,
+        limitations=limitations(level, trust, findings.permanence, deployed=target is not None),
         notes=findings.notes,
-        repeat=_command(model, manifest, given, level, policy_path, probes),
+        repeat=_command(model, manifest, given, level, policy_path, probes, certified),
         timing=Timing(
             started=started.isoformat(timespec="seconds").replace("+00:00", "Z"),
             seconds=round(time.monotonic() - clock, 1),
         ),
     )
+
+
+def _deployed_files(deployed: Deployed | None) -> tuple[FileDigest, ...]:
+    files = () if deployed is None else deployed.files
+    return tuple(file.model_copy(update={"name": f"deployed/{file.name}"}) for file in files)
 
 
 def _own_probes(folder: Path | None, level: Level) -> "tuple[OwnProbes | None, Level]":
@@ -199,13 +219,19 @@ def _both(first: Mapping[str, str], second: Mapping[str, str]) -> dict[str, str]
 
 
 def _command(
-    model: Path, manifest: Path, given: AnchorFiles, level: Level, policy: Path | None, probes: Path | None
+    model: Path,
+    manifest: Path,
+    given: AnchorFiles,
+    level: Level,
+    policy: Path | None,
+    probes: Path | None,
+    certified: Path | None,
 ) -> str:
     words = ["mansu-verify", str(model), "--manifest", str(manifest)]
     for key in given.keys:
         words += ["--key", str(key)]
     words += ["--checks", "static" if level == "static" else "full"]
-    for option, path in (("--policy", policy), ("--probes", probes)):
+    for option, path in (("--policy", policy), ("--probes", probes), ("--certified", certified)):
         words += [] if path is None else [option, str(path)]
     return shlex.join([*words, *given.words()])
 

@@ -31,6 +31,7 @@ from mansu.base import open_base
 from mansu.config import Config
 from mansu.request import Request, Split
 from mansu.solve import Edit
+from mansu.staging import staging
 from verify.artefact.signing import load_signer
 from verify.contract.manifest import CircuitClaim, Profile
 from verify.errors import MansuError
@@ -63,7 +64,7 @@ def sealing(base_folder: Path, key: Path) -> Callable[[Path], None]:
     probes, signer = c.probes(), load_signer(key)
 
     def run(out: Path) -> None:
-        with seal.staging(out) as folder:
+        with staging(out) as folder:
             seal.seal(folder, base, edit, probes, evidence, signer, lambda _: ())
 
     return run

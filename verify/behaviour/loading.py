@@ -70,6 +70,17 @@ def open_folder(files: Mapping[str, bytes]) -> Opened:
     return Opened(config, tokenizer)
 
 
+def open_config(files: Mapping[str, bytes]) -> Any:
+    """Read the configuration alone from a folder's files, which may hold no tokenizer; raises as `open_folder` does."""
+    refuse_code(files)
+    with tempfile.TemporaryDirectory(prefix="mansu-") as folder:
+        (Path(folder) / "config.json").write_bytes(files.get("config.json", b""))
+        try:
+            return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        except Exception as error:  # as above
+            raise _unusable("its configuration cannot be read", _first_line(error)) from error
+
+
 def load(files: Mapping[str, bytes], tensors: Mapping[str, Tensor]) -> Language:
     """Build a model from its configuration and tokenizer files (name → bytes) and its tensors (name → weights).
 

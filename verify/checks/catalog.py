@@ -6,14 +6,17 @@ Every check ends as one `CheckResult`; one that was not reached is recorded as s
 from collections.abc import Iterable
 from typing import Literal, cast
 
-from verify.contract.catalogue import CHECKS, REPORTS
+from verify.contract.catalogue import CHECKS, DEPLOYED, REPORTS
 from verify.contract.result import CheckResult, Level, Status
 from verify.errors import ArtefactError
 
-Group = Literal["integrity", "permanence", "forgetting", "retention", "erasure", "policy"]
+Group = Literal["integrity", "permanence", "forgetting", "retention", "erasure", "policy", "deployed"]
 
 CATALOGUE: dict[str, tuple[Group, str]] = {entry.id: (cast("Group", entry.group), entry.title) for entry in CHECKS}
 """Id → (group, title), in the order in which a result lists them; declared in `verify.contract.catalogue`."""
+
+DEPLOYED_CATALOGUE: dict[str, tuple[Group, str]] = {entry.id: ("deployed", entry.title) for entry in DEPLOYED}
+"""Id → (group, title) of the checks of a deployed file; a result has them only where one was examined."""
 
 REPORT_CATALOGUE: dict[str, tuple[Literal["report"], str]] = {entry.id: ("report", entry.title) for entry in REPORTS}
 """Id → (group, title) of the checks of `--check-report`; they are no part of a certificate's result."""
@@ -67,10 +70,10 @@ def refused(error: ArtefactError) -> CheckResult:
     return failed(error.id, error.expected or "as the format says", found, remedy)
 
 
-def completed(checks: Iterable[CheckResult], level: Level) -> tuple[CheckResult, ...]:
+def completed(checks: Iterable[CheckResult], level: Level, *, deployed: bool = False) -> tuple[CheckResult, ...]:
     """Return the whole catalogue in order: the checks given, the others as skipped with the reason.
 
-    Of two answers to one check the worse one counts.
+    `deployed` says that a deployed file was to be examined too. Of two answers to one check the worse one counts.
     """
     by_id: dict[str, CheckResult] = {}
     for check in checks:
@@ -79,16 +82,17 @@ def completed(checks: Iterable[CheckResult], level: Level) -> tuple[CheckResult,
             by_id[check.id] = check
     blocking = next((c.id for c in by_id.values() if c.status == "fail"), None)
     blocking = blocking or next((c.id for c in by_id.values() if c.status == "undecided"), "an earlier check")
-    for check_id in CATALOGUE:
+    wanted = (*CATALOGUE, *(DEPLOYED_CATALOGUE if deployed else ()))
+    for check_id in wanted:
         if check_id not in by_id:
             reached = f"not reached: stopped by {blocking}"
             why = reached if belongs(check_id, level) else _NOT_PART[level]
             by_id[check_id] = _record(check_id, "skipped", "", why)
-    return tuple(by_id[check_id] for check_id in CATALOGUE)
+    return tuple(by_id[check_id] for check_id in wanted)
 
 
 def _record(check_id: str, status: Status, expected: str, found: str, remedy: str = "") -> CheckResult:
-    group, title = CATALOGUE[check_id]
+    group, title = CATALOGUE.get(check_id) or DEPLOYED_CATALOGUE[check_id]
     expected, found = (" ".join(text.split()) for text in (expected, found))
     return CheckResult(
         id=check_id, group=group, title=title, status=status, expected=expected, found=found, remedy=remedy

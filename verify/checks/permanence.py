@@ -201,7 +201,7 @@ def usual_deployment(profiles: Iterable[Profile], stored: str, dtypes: Iterable[
     `transformers` casts weights to the dtypes that the configuration names, unless it is told otherwise.
     """
     claimed = {entry.cast for entry in profiles if entry.skip is None and entry.block_size == policy.block_size}
-    missing = [dtype for dtype in (stored, *sorted(set(dtypes) - {stored})) if not claimed & _same(stored, dtype)]
+    missing = [dtype for dtype in (stored, *sorted(set(dtypes) - {stored})) if not claimed & casts_of(stored, dtype)]
     expected = f"among the profiles, blocks of {policy.block_size} of the weights as stored, nothing skipped"
     expected += "".join(f", and as {dtype}, which config.json names" for dtype in sorted(set(dtypes) - {stored}))
     lacking = " or ".join(f"as {dtype}" for dtype in missing)
@@ -212,7 +212,7 @@ def usual_deployment(profiles: Iterable[Profile], stored: str, dtypes: Iterable[
     return decided("MV211", expected, found, remedy, holds=not missing)
 
 
-def _same(stored: str, dtype: str) -> set[str]:
+def casts_of(stored: str, dtype: str) -> set[str]:
     """Return the casts that give the values which weights, stored in one dtype, have when loaded in another."""
     named = {"BF16": {"bf16"}, "F16": {"fp16"}, "F32": set[str]()}[dtype]
     return named | {"none"} if dtype in (stored, "F32") else named  # every value has its place in float32

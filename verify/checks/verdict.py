@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from verify.checks.catalog import belongs
-from verify.contract.result import AxisRow, CheckResult, Level, Permanence, Trust, Verdict
+from verify.contract.result import AxisRow, CheckResult, Deployed, Level, Permanence, Trust, Verdict
 
 LIMITATIONS = (
     "Weights alone cannot prove that something was unlearned, and neither can any number of questions.",
@@ -31,6 +31,11 @@ MEASURED_LIMITATIONS = (
 )
 """What the model runs of the full level leave open."""
 
+DEPLOYED_LIMITATIONS = (
+    "The deployed file is what bitsandbytes makes on CPU; what a runtime makes of it when it loads was not examined.",
+)
+"""What the comparison of a deployed file leaves open."""
+
 
 def verdict(checks: Sequence[CheckResult], level: Level) -> Verdict:
     """FAIL if any check fails, else UNDECIDED if any of the level is undecided or was not reached, else PASS."""
@@ -39,8 +44,17 @@ def verdict(checks: Sequence[CheckResult], level: Level) -> Verdict:
     return "PASS" if all(check.status == "pass" for check in checks if belongs(check.id, level)) else "UNDECIDED"
 
 
-def headline(answer: Verdict, checks: Sequence[CheckResult], level: Level, axes: Sequence[AxisRow]) -> str:
-    """Return the answer as one plain sentence."""
+def headline(
+    answer: Verdict,
+    checks: Sequence[CheckResult],
+    level: Level,
+    axes: Sequence[AxisRow],
+    deployed: Deployed | None = None,
+) -> str:
+    """Return the answer as one plain sentence; where a deployed file was compared, another before it."""
+    if answer == "PASS" and deployed is not None:
+        before = f"The deployed file is exactly the certified model under {deployed.profile}. "
+        return before + headline(answer, checks, level, axes)
     if answer == "FAIL":
         first, *more = [check for check in checks if check.status == "fail"]
         others = f" (and {len(more)} more)" if more else ""
@@ -68,18 +82,26 @@ def _lowered(title: str) -> str:
     return title if title[1:2].isupper() else title[0].lower() + title[1:]
 
 
-def rests_on(checks: Sequence[CheckResult], level: Level, trust: Trust) -> str:
+def rests_on(checks: Sequence[CheckResult], level: Level, trust: Trust, *, deployed: bool = False) -> str:
     """Name the set of checks behind the verdict, and what the base's identity rests on."""
-    made = sum(check.status != "skipped" for check in checks)
+    made = sum(check.status != "skipped" for check in checks if check.group != "deployed")
+    compared = sum(check.status != "skipped" for check in checks if check.group == "deployed")
+    before = (
+        f"deployed checks ({compared} of the quantized file against the certified model), and of that model "
+        if deployed
+        else ""
+    )
     which = {
         "static": f"static checks only ({made} of files and weights): no model was run",
         "full": f"full checks ({made} of files, weights, behaviour and circuits)",
         "own-probes": f"full checks on the auditor's own probes ({made} of files, weights, behaviour and circuits)",
     }[level]
-    return f"{which}; the base's digest is {trust.base_digest}"
+    return f"{before}{which}; the base's digest is {trust.base_digest}"
 
 
-def limitations(level: Level, trust: Trust, permanence: Sequence[Permanence] = ()) -> tuple[str, ...]:
+def limitations(
+    level: Level, trust: Trust, permanence: Sequence[Permanence] = (), *, deployed: bool = False
+) -> tuple[str, ...]:
     """Return what the verdict does not prove."""
     count = f"{len(permanence)} deployment profiles of NF4 were" if permanence else "No deployment profile was"
     formats = (f"{count} examined; other block sizes, casts and quantization formats were not.",)
@@ -96,4 +118,5 @@ def limitations(level: Level, trust: Trust, permanence: Sequence[Permanence] = (
         "not established": ("Which model was edited is not established.",),
     }[trust.base_digest]
     measured = () if level == "static" else MEASURED_LIMITATIONS
-    return LIMITATIONS + formats + base + PROBES_LIMITATIONS[level] + measured
+    file = DEPLOYED_LIMITATIONS if deployed else ()
+    return LIMITATIONS + file + formats + base + PROBES_LIMITATIONS[level] + measured

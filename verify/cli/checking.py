@@ -30,6 +30,7 @@ class Order:
     base_key: Path | None
     policy: Path | None
     probes: Path | None
+    certified: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ def check_certificate(order: Order, delivery: Delivery) -> int:
         require_outside(delivery.output, order.model, order.manifest)
         targets.append((delivery.form, delivery.output))
 
+    if order.certified is not None:
+        for _, path in targets:
+            require_outside(path, order.certified, order.manifest)
     _require_apart([path for _, path in targets], order)
 
     from verify.artefact.anchors import AnchorFiles  # noqa: PLC0415  (not needed for help)
@@ -69,6 +73,8 @@ def check_certificate(order: Order, delivery: Delivery) -> int:
         base_signature=order.base_signature,
         base_key=order.base_key,
     )
+    if delivery.sign_with is not None:
+        _require_certified(order.model, order.manifest, order.certified)
     signing = prepare(delivery.sign_with, targets, model=order.model, manifest=order.manifest, keys=order.keys)
     for _, path in targets:
         discard(path)
@@ -81,6 +87,7 @@ def check_certificate(order: Order, delivery: Delivery) -> int:
             policy=policy,
             policy_path=order.policy,
             probes=order.probes,
+            certified=order.certified,
             progress=progress,
         )
     written = []
@@ -91,6 +98,15 @@ def check_certificate(order: Order, delivery: Delivery) -> int:
     if delivery.output is None:
         deliver(render(result, delivery.form, detail=delivery.detail, colour=in_colour(None)), None)
     return result.exit_code
+
+
+def _require_certified(model: Path, manifest: Path, certified: Path | None) -> None:
+    """Refuse to sign a report on a deployed file: the report's form names the files of a certificate, and no others."""
+    from verify.checks.deployed_folder import locate  # noqa: PLC0415  (not needed for help)
+
+    if locate(model, manifest, certified) is not None:
+        remedy = "leave --sign-with out, or sign a report on the certified model itself"
+        raise UsageError("--sign-with: a report on a deployed file cannot be signed yet", remedy=remedy)
 
 
 def _require_apart(outputs: Sequence[Path], order: Order) -> None:

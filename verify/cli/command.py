@@ -147,6 +147,15 @@ def verify(
         Path | None,
         typer.Option(metavar="DIR", help="Measure on your own probes, not the producer's.", show_default=False),
     ] = None,
+    certified: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MODEL",
+            help="The certified model, where MODEL is what bitsandbytes made of it and saved in NF4. Default: model/ "
+            "beside the manifest.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="The verdict's line only, and no progress.")] = False,
     verbose: Annotated[
         bool, typer.Option("-v", "--verbose", help="Every check in full, and all that was read.")
@@ -190,6 +199,7 @@ def verify(
             cert_identity=cert_identity is not None,
             policy=policy is not None,
             probes=probes is not None,
+            certified=certified is not None,
             prove=prove,
             show=show,
         )
@@ -220,6 +230,7 @@ def verify(
         base_key=base_key,
         policy=policy,
         probes=probes,
+        certified=certified,
     )
     detail: Detail = "quiet" if quiet else "verbose" if verbose else "normal"
     raise typer.Exit(check_certificate(order, Delivery(format_.value, output, tuple(report or ()), sign_with, detail)))

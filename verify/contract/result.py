@@ -39,7 +39,7 @@ class CheckResult(Schema):
     """One check: its stable id, what it asks, and the answer."""
 
     id: str
-    group: Literal["integrity", "permanence", "forgetting", "retention", "erasure", "policy"]
+    group: Literal["integrity", "permanence", "forgetting", "retention", "erasure", "policy", "deployed"]
     title: str
     status: Status
     expected: str
@@ -193,6 +193,23 @@ class ProbesUsed(Schema):
     files: tuple[FileDigest, ...]
 
 
+class Deployed(Schema):
+    """The deployed file that was compared with the certified model: how it is quantized, its files, what differs.
+
+    `dtype` is what its unquantized tensors are cast to, `compute_dtype` what a loader computes in. Of `differing`, the
+    first tensors are named, and `differing_total` counts them all.
+    """
+
+    profile: str
+    dtype: str
+    compute_dtype: str
+    quantized: int
+    unquantized: int
+    differing: tuple[str, ...]
+    differing_total: int
+    files: tuple[FileDigest, ...]
+
+
 class Timing(Schema):
     """When the verifier ran and for how long, in seconds."""
 
@@ -223,6 +240,7 @@ class Result(Schema):
     permanence: tuple[Permanence, ...] = ()
     axes: tuple[AxisRow, ...] = ()
     erasure: Erasure | None = None
+    deployed: Deployed | None = None
     limitations: tuple[str, ...]
     notes: tuple[str, ...] = ()
     repeat: str

@@ -51,26 +51,27 @@ def _nearest() -> Tensor:
     return torch.where(nearer, right, left).to(torch.uint8)
 
 
-def double_quantize(absmax: Tensor) -> DoubleQuantized:
+def double_quantize(absmax: Tensor, *, offset: float | None = None) -> DoubleQuantized:
     """Quantize block scales (float32 `[blocks]`) as bitsandbytes does under `compress_statistics=True`.
 
-    Raises `ArtefactError` MV201 for NaN or infinity, with the index of the first, and where the sum of the scales
-    leaves float32.
+    `offset`, a float32, is subtracted instead of the mean: for statistics that another backend or number of threads
+    has averaged. Raises `ArtefactError` MV201 for NaN or infinity, with the index of the first, and where the sum of
+    the scales leaves float32.
     """
     scales = absmax.detach().float().cpu()
-    offset = scales.mean()
-    if scales.numel() and not bool(torch.isfinite(offset)):
+    mean = scales.mean() if offset is None else torch.tensor(offset, dtype=torch.float32)
+    if scales.numel() and not bool(torch.isfinite(mean)):
         bad = (~torch.isfinite(scales)).nonzero()
         index = int(bad[0, 0]) if len(bad) else None
         raise ArtefactError(
             "MV201",
             "the block scales cannot be averaged",
             expected="finite scales with a finite sum",
-            found=f"a mean of {offset.item()}" if index is None else f"{scales[index].item()} at index {index}",
+            found=f"a mean of {mean.item()}" if index is None else f"{scales[index].item()} at index {index}",
             remedy="reject the file: no quantizer defines a code for it",
         )
-    codes, rest_absmax = _quantize_blockwise(scales - offset)
-    return DoubleQuantized(codes, rest_absmax, offset)
+    codes, rest_absmax = _quantize_blockwise(scales - mean)
+    return DoubleQuantized(codes, rest_absmax, mean)
 
 
 def _quantize_blockwise(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,7 @@ def _linspace(count: int) -> Float32s:
 
 
 _MAP = dynamic_map()
-_ROUNDING = np.float32(2.0**-21)
+ROUNDING = np.float32(2.0**-21)
 """What rounding the mean and the sum can move a scale, relatively: a few units in the last place."""
 _POINTS = 1 << 16
 """A grid on [−1, 1] finer than the map save next to 0, where steps are too small to matter."""
@@ -87,6 +87,6 @@ def _deploy(absmax: Any, offset: Any, largest: Any, blocks: Any, low: Any, high:
         if not -1 <= scaled <= 1:  # rounding, or no number at all, which must not become an index
             scaled = np.float32(1) if scaled > 1 else np.float32(-1)
         point = int((scaled + 1) * 0.5 * (_POINTS - 1) + 0.5)
-        slack = abs(offset) * _ROUNDING
+        slack = abs(offset) * ROUNDING
         low[i] = _LOW[point] * group + offset - slack
         high[i] = _HIGH[point] * group + offset + slack

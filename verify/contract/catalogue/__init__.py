@@ -7,6 +7,7 @@ order in which a result lists its checks.
 
 from verify.contract.catalogue import (
     claims,
+    deployed,
     erasure,
     errors,
     forgetting,
@@ -18,7 +19,7 @@ from verify.contract.catalogue import (
 )
 from verify.contract.catalogue.entry import Entry, entries_of
 
-__all__ = ["CHECKS", "ENTRIES", "ERRORS", "REPORTS", "Entry"]
+__all__ = ["CHECKS", "DEPLOYED", "ENTRIES", "ERRORS", "REPORTS", "Entry"]
 
 CHECKS: tuple[Entry, ...] = tuple(
     entry
@@ -27,11 +28,14 @@ CHECKS: tuple[Entry, ...] = tuple(
 )
 """Every check of a certificate, in the order of a result."""
 
+DEPLOYED: tuple[Entry, ...] = entries_of(deployed)
+"""Every check of a deployed file, beside those of the certificate."""
+
 REPORTS: tuple[Entry, ...] = entries_of(report)
 """Every check of a signed report (`--check-report`)."""
 
 ERRORS: tuple[Entry, ...] = entries_of(errors)
 """Every error that ends a command before there is a result."""
 
-ENTRIES: dict[str, Entry] = {entry.id: entry for entry in (*CHECKS, *REPORTS, *ERRORS)}
+ENTRIES: dict[str, Entry] = {entry.id: entry for entry in (*CHECKS, *DEPLOYED, *REPORTS, *ERRORS)}
 """All of them, by id."""

@@ -253,6 +253,43 @@ class ME300:
     """
 
 
+class ME301:
+    """The folder is no patch and no certificate that one can be made of.
+
+    A part of it is missing, is of another format, or does not belong to its ledger: `m.json`, `ledger.safetensors`,
+    `edited.safetensors` in a patch, and a model of exactly the base's files. Exit code 2; nothing was written.
+
+    Why: half a patch would rebuild another model.
+
+    Fix: give the folder that `mansu unlearn` or `mansu patch export` wrote, whole; obtain it again if in doubt.
+    """
+
+
+class ME302:
+    """The base is not the one that was edited.
+
+    A file of the folder given with --base is missing or has another digest than the patch's manifest says. Exit code
+    2; nothing was written.
+
+    Why: the same values put into other weights are another model, which nobody certified.
+
+    Fix: give the base model's folder as its vendor published it, in the revision that the manifest names; a
+    checkpoint that was saved again, cast or sharded anew has other bytes.
+    """
+
+
+class ME303:
+    """A file does not come out as the manifest says.
+
+    What `mansu patch` read or rebuilt has another digest than the manifest gives: the patch, the certificate or the
+    ledger was altered or damaged. Exit code 2; nothing was written.
+
+    Why: a model that is rebuilt counts as certified only if every byte of it is.
+
+    Fix: obtain the folder again from its producer.
+    """
+
+
 class ME310:
     """A result cannot be read.
 
