@@ -26,9 +26,9 @@ def form_asked(words: Sequence[str]) -> str:
     return form if form in FORMS else "text"
 
 
-def report(failure: "Failure", form: str) -> None:
+def report(failure: "Failure", form: str, name: str) -> None:
     """Print an error in the form asked for, on stdout even with -o: a path may be what is wrong."""
-    deliver(render_failure(failure, form), None)
+    deliver(render_failure(failure, form, name), None)
 
 
 def of_error(error: MansuError) -> "Failure":
@@ -45,9 +45,9 @@ def of_error(error: MansuError) -> "Failure":
     )
 
 
-def of_usage(message: str) -> "Failure":
-    """Return what the parser of the command line says, as data."""
-    return of_error(UsageError(message, remedy="mansu-verify --help lists every option"))
+def of_usage(message: str, name: str) -> "Failure":
+    """Return what the parser of a command's line says, as data."""
+    return of_error(UsageError(message, remedy=f"{name} --help lists every option"))
 
 
 def of_bug(error: Exception) -> "Failure":
