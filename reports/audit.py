@@ -50,11 +50,13 @@ def render_audit_markdown(audit: Audit) -> str:
     parts = ["## NF4 audit", f"**{escaped(audit.headline)}**"]
     parts.append("\n".join(f"- {label}: {escaped(text)}" for label, text in _facts(audit)))
     total = audit.total
-    parts += ["### The update, and what NF4 leaves of it", _table(("", "value"), ((label.strip(), text) for label, text in _figures(audit)))]
+    parts += [
+        "### The update, and what NF4 leaves of it",
+        _table(("", "value"), ((label.strip(), text) for label, text in _figures(audit))),
+    ]
     if total.quantized_changed:
         rows = (
-            (label, wording.count(count), _share(count, total.quantized_changed))
-            for label, count in _bins(total.nf4)
+            (label, wording.count(count), _share(count, total.quantized_changed)) for label, count in _bins(total.nf4)
         )
         parts += ["### Update in half bins of NF4", _table(("half bins", "values", "share"), rows)]
     changed = [row for row in _largest(audit) if row.changed]
@@ -83,7 +85,7 @@ def _facts(audit: Audit) -> Iterator[tuple[str, str]]:
     yield "Edited", edited
     deployed = audit.deployment
     casts = " and ".join(dict.fromkeys((deployed.cast_base, deployed.cast_edited)))
-    cast = "weights as stored" if casts == "none" else f"weights cast to {casts}"
+    cast = "weights as stored" if casts == "none" else f"weights in {casts}"
     skip = (
         "" if deployed.skip_modules is None else f"; the folder skips {', '.join(deployed.skip_modules) or 'nothing'}"
     )

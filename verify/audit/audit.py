@@ -278,7 +278,8 @@ def _update(total: Total) -> str:
     if total.nf4.undone is None:
         return "NF4 will undo nothing of this update: it lies in tensors that stay unquantized"
     where = " in quantized tensors" if total.other_changed else ""
-    return f"NF4 will undo {_percent(total.nf4.undone)} of this update{where}"
+    undone = _percent(total.nf4.undone) if total.nf4.undone else "nothing"
+    return f"NF4 will undo {undone} of this update{where}"
 
 
 def _comes_back(rows: Sequence[BehaviourRow]) -> str:

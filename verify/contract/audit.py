@@ -19,9 +19,10 @@ class Survival(Schema):
     smaller than half a bin, `whole_bin` at least a bin; `crossed` have another code, `identical` dequantize to the very
     value that the base's does. `collateral` counts *unchanged* values with another code: their block's absmax moved.
     `undone` is the share of changed values that keep their code, so that nothing of their own update is left: they
-    dequantize to the base's value, save for the factor by which their block's absmax moved. `energy` is the norm of NF4's difference, all values of the tensors counted,
-    over the update's; `realised` the part of the update that NF4's difference holds in the update's own direction,
-    ⟨Δq, Δ⟩ / ⟨Δ, Δ⟩. `half_bins` counts |update| in half bins: the edge at 1 is half a bin.
+    dequantize to the base's value, save for the factor by which their block's absmax moved.
+    `energy` is the norm of NF4's difference, over all values of the tensors, in units of the update's norm; `realised`
+    is the part of the update that NF4's difference holds in the update's own direction, ⟨Δq, Δ⟩ / ⟨Δ, Δ⟩.
+    `half_bins` counts |update| in half bins: the edge at 1 is half a bin.
     """
 
     bin_over_update: float | None
@@ -87,7 +88,7 @@ class AdapterAudit(Schema):
 
 
 class DeploymentAudit(Schema):
-    """The deployment that was assumed; casts are those of the dtypes the configurations name, "none" for as stored."""
+    """The deployment that was assumed: casts are to the dtypes that the configurations name, "none" for as stored."""
 
     architecture: str
     block_size: int
