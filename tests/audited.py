@@ -8,8 +8,28 @@ import certificates as c
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional
+from transformers import LlamaForCausalLM
 
 Change = Callable[[str, Tensor], Tensor]
+
+
+def knowing_model(layers: int = 3, steps: int = 120) -> LlamaForCausalLM:
+    """Return a model that knows the capitals and colours of `certificates`, in the wordings of `sets`."""
+    model = c.random_model(seed=1, layers=layers)
+    encode = c.tokenizer()
+    texts = [f"{c.held_out_wording(name)} {c.capital(i)}" for i, name in enumerate(c.COUNTRIES)]
+    others = [f"{c.prompt('colour', name)} {c.colour(i)}" for i, name in enumerate(c.COUNTRIES)]
+    groups = [torch.tensor([encode(text)["input_ids"] for text in group]) for group in (texts, others)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss = sum(
+            functional.cross_entropy(model(input_ids=batch[:, :-1]).logits[:, -1], batch[:, -1]) for batch in groups
+        )
+        loss.backward()
+        optimizer.step()
+    return model.eval()
 
 
 def silent(_title: str, _done: int, _total: int) -> None:

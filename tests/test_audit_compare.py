@@ -124,7 +124,9 @@ def test_a_skip_list_of_the_folder_counts(tiny_base: Path, small_edit: Path, tmp
     wanted = {row.name for row in found.tensors if "_proj" in row.name and "down_proj" not in row.name}
     assert {row.name for row in found.tensors if row.nf4 is not None} == wanted
     assert any("compressed scales" in note for note in found.notes)
-    (base / "config.json").write_text(json.dumps(config | {"quantization_config": own | {"bnb_4bit_quant_type": "fp4"}}))
+    (base / "config.json").write_text(
+        json.dumps(config | {"quantization_config": own | {"bnb_4bit_quant_type": "fp4"}})
+    )
     with pytest.raises(UsageError) as caught:
         audit(base, small_edit, progress=silent)
     assert caught.value.id == "ME295"

@@ -81,9 +81,7 @@ def test_ranks_alphas_and_rslora(tiny_base: Path, tmp_path: Path) -> None:
     )
     with open_weights(tiny_base) as weights, open_adapter(folder, weights, frozenset()) as side:
         for module, scaling in ((Q, 5.0 / 2), (DOWN, 8 / math.sqrt(2))):
-            assert torch.equal(
-                merged(weights, side, f"{module}.weight"), expected(tiny_base, folder, module, scaling)
-            )
+            assert torch.equal(merged(weights, side, f"{module}.weight"), expected(tiny_base, folder, module, scaling))
 
 
 def test_a_transposed_weight_takes_the_transposed_update(tmp_path: Path) -> None:
@@ -167,7 +165,9 @@ def _half_a_layer(folder: Path) -> None:
 
 def _unknown_layer(folder: Path) -> None:
     tensors = load_file(folder / "adapter_model.safetensors")
-    save_file({name.replace("q_proj", "r_proj"): x for name, x in tensors.items()}, folder / "adapter_model.safetensors")
+    save_file(
+        {name.replace("q_proj", "r_proj"): x for name, x in tensors.items()}, folder / "adapter_model.safetensors"
+    )
 
 
 def _not_finite(folder: Path) -> None:

@@ -18,7 +18,12 @@ def lines(path: Path, *items: object) -> Path:
 
 
 CLOZE = {"prompt": "The capital of France is ", "answer": " Paris", "group": "capitals", "fact": "capital:France"}
-OTHER = {"prompt": "The capital of Italy is", "answer": "Rome", "group": "capitals", "corrupt": "The capital of Mali is"}
+OTHER = {
+    "prompt": "The capital of Italy is",
+    "answer": "Rome",
+    "group": "capitals",
+    "corrupt": "The capital of Mali is",
+}
 CHOICE = {"question": "Which is a gas?", "choices": ["iron", "neon"], "answer": 1, "corrupt": "Which is a fish?"}
 
 

@@ -112,7 +112,7 @@ def _require_apart(output: Path, inputs: Sequence[Path]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit; whatever was not foreseen is exit 4 with one line, and a traceback on --debug."""
-    guarded(app, NAME, arguments)
+    guarded(app, NAME, arguments, forms=("json", "markdown"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ FORMS = ("json", "markdown", "sarif", "junit")
 """Forms of `--format` that say something on stdout even then."""
 
 
-def form_asked(words: Sequence[str]) -> str:
+def form_asked(words: Sequence[str], forms: Sequence[str] = FORMS) -> str:
     """Return the form that a command line asks for, also where the command line is wrong elsewhere; text by default."""
     form = "text"
     for at, word in enumerate(words):
@@ -23,7 +23,7 @@ def form_asked(words: Sequence[str]) -> str:
             form = words[at + 1]
         elif word.startswith("--format="):
             form = word.removeprefix("--format=")
-    return form if form in FORMS else "text"
+    return form if form in forms else "text"
 
 
 def report(failure: "Failure", form: str, name: str) -> None:

@@ -14,10 +14,19 @@ if TYPE_CHECKING:
     from verify.contract.failure import Failure
 
 
-def guarded(app: Callable[..., int | None], name: str, arguments: Sequence[str] | None) -> None:
-    """Run a command and exit; whatever was not foreseen is exit 4 with one line, and a traceback on --debug."""
+def guarded(
+    app: Callable[..., int | None],
+    name: str,
+    arguments: Sequence[str] | None,
+    *,
+    forms: Sequence[str] = failure.FORMS,
+) -> None:
+    """Run a command and exit; whatever was not foreseen is exit 4 with one line, and a traceback on --debug.
+
+    `forms` are those of its `--format` in which an error too is said on stdout.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    form = failure.form_asked(words)
+    form = failure.form_asked(words, forms)
     try:
         code = app(args=words, prog_name=name, standalone_mode=False)
         if code == ExitCode.INTERRUPTED:  # typer's answer to Ctrl-C
