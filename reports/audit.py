@@ -191,7 +191,7 @@ def _tensors(audit: Audit, width: int, *, every: bool) -> Iterator[str]:
         )
     unchanged = len(audit.tensors) - len(changed)
     if unchanged:
-        yield f"{unchanged} tensors did not change"
+        yield f"tensors that did not change: {unchanged}"
 
 
 def _cells(row: TensorAudit) -> tuple[str, ...]:

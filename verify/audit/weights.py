@@ -45,16 +45,21 @@ class Weights:
 
 def folder_of(path: Path, what: str) -> Path:
     """Return the model folder that a user named, by itself or by its weight file; UsageError ME290 if there is none."""
-    folder = path if path.is_dir() else path.parent
-    if not path.exists() or not (path.is_dir() or path.name in (SINGLE_NAME, INDEX_NAME)):
-        raise UsageError(
-            f"{what}: there is no model folder",
-            expected="a folder with config.json and weights in safetensors",
-            found=str(path),
-            remedy="check the path",
-            error_id="ME290",
-        )
-    return folder
+    try:
+        folder = path if path.is_dir() else path.parent
+        found = "not a model" if path.exists() else "nothing there"
+        if path.is_dir() or (path.exists() and path.name in (SINGLE_NAME, INDEX_NAME)):
+            next(folder.iterdir(), None)  # it can be listed
+            return folder
+    except OSError as error:
+        found = error.strerror or "unreadable"
+    raise UsageError(
+        f"{what}: there is no model folder",
+        expected="a folder with config.json and weights in safetensors",
+        found=f"{path}: {found}",
+        remedy="check the path",
+        error_id="ME290",
+    )
 
 
 def is_adapter(folder: Path) -> bool:
