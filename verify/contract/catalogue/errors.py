@@ -239,6 +239,7 @@ class ME271:
     Why: a calibration uses the pairs that a certificate would carry, and those were not trained on.
 
     Fix: write more wordings of each fact, or give each line a `corrupt` prompt of the same length in tokens.
+    """
 
 
 class ME290:
