@@ -18,7 +18,8 @@ from verify.contract.catalogue import CHECKS, DEPLOYED, ENTRIES, ERRORS, REPORTS
 
 README = ROOT / "README.md"
 CHECKS_FOLDER = ROOT / "docs" / "checks"
-MODULES = {"mansu": "mansu.cli", "mansu-verify": "verify.cli"}
+MODULES = {"mansu": "mansu.cli", "mansu-audit": "verify.cli.auditing", "mansu-verify": "verify.cli"}
+IN_README = ("mansu", "mansu-verify")
 SUBCOMMANDS = (
     "keygen",
     "unlearn",
@@ -51,7 +52,7 @@ def help_block(command: str) -> str:
 
 def readme(text: str) -> str:
     """Return the README with the help between its markers renewed."""
-    for command in MODULES:
+    for command in IN_README:
         start, end = f"<!-- help: {command} -->\n", f"<!-- end of help: {command} -->"
         pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
         block = f"{start}{help_block(command)}{end}"
@@ -63,7 +64,7 @@ def readme(text: str) -> str:
 
 def help_page() -> str:
     """Return docs/cli.md."""
-    commands = ("mansu-verify", "mansu", *(f"mansu {name}" for name in SUBCOMMANDS))
+    commands = ("mansu-verify", "mansu-audit", "mansu", *(f"mansu {name}" for name in SUBCOMMANDS))
     head = "# Command lines\n\nWritten by `python docs/generate.py`; CI compares it with the commands.\n"
     return head + "".join(f"\n## {command}\n\n{help_block(command)}" for command in commands)
 

@@ -18,6 +18,7 @@ FLOORS: dict[str, int] = {
     "verify.check": 4,
     "verify.reading": 4,
     "verify.attestation": 4,
+    "verify.audit": 4,
     "verify.cli": 5,
 }
 """Part of the verifier → floor (DESIGN section 8)."""

@@ -24,6 +24,7 @@ def shown_help(*words: str) -> str:
         ("mansu unlearn", ("mansu.cli", "unlearn")),
         ("mansu tradeoff", ("mansu.cli", "tradeoff")),
         ("mansu-verify", ("verify.cli",)),
+        ("mansu-audit", ("verify.cli.auditing",)),
     ],
 )
 def test_every_option_in_the_readme_is_in_the_help(command: str, words: tuple[str, ...]) -> None:

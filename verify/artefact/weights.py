@@ -52,11 +52,11 @@ class WeightPlan:
         return ModelFiles(files, self.index)
 
 
-def plan_weights(names: Collection[str], read: Callable[[str], bytes]) -> WeightPlan:
+def plan_weights(names: Collection[str], read: Callable[[str], bytes], *, alone: bool = True) -> WeightPlan:
     """Decide which of a folder's files (relative names) hold the weights; `read` gives the index.
 
     Raises ArtefactError MV111: no weights, both forms at once, an index that is malformed or names an unsafe or missing
-    file, or a safetensors file that no loader's index names.
+    file, or, where they must lie there `alone`, a safetensors file that no loader's index names.
     """
     present = [name for name in (SINGLE_NAME, INDEX_NAME) if name in names]
     if len(present) != 1:
@@ -66,7 +66,7 @@ def plan_weights(names: Collection[str], read: Callable[[str], bytes]) -> Weight
     wanted = {SINGLE_NAME} if weight_map is None else set(weight_map.values())
     for missing in sorted(wanted - set(names)):
         raise ArtefactError(INDEX_CHECK, f"{INDEX_NAME} names a file that is missing", found=shown(missing))
-    for stray in sorted(name for name in names if name.endswith(".safetensors") and name not in wanted):
+    for stray in sorted(name for name in names if alone and name.endswith(".safetensors") and name not in wanted):
         message = "a weight file beside those that are loaded"
         raise ArtefactError(INDEX_CHECK, message, expected=", ".join(sorted(wanted)), found=shown(stray))
     return WeightPlan(tuple(sorted(wanted)), None if weight_map is None else INDEX_NAME, weight_map)

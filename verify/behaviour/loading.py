@@ -5,7 +5,7 @@ Nothing here runs code from a model folder, reads a pickle, or touches the netwo
 
 import copy
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,14 +139,16 @@ def fill(model: Any, tensors: Mapping[str, Tensor]) -> None:
     model.requires_grad_(requires_grad=False)
 
 
-def nf4_copy(language: Language, stored: torch.dtype) -> Language:
+def nf4_copy(language: Language, stored: torch.dtype, *, skip_modules: Sequence[str] | None = None) -> Language:
     """Return the model as NF4 deploys it: every linear weight dequantized to the stored dtype, then float32.
+
+    `skip_modules` is a deployment's `llm_int8_skip_modules`, None for transformers' own rule.
 
     The copy shares all other weights. Carries its own proof: raises `ArtefactError` MV302 unless quantizing the
     copy gives the very codes it was made from.
     """
     weights = {}
-    for entry in survey(language.model).quantized:
+    for entry in survey(language.model, skip_modules=skip_modules).quantized:
         quantized = quantize(entry.turned(language.model.get_parameter(entry.weight).to(stored)), name=entry.weight)
         weight = dequantize(quantized, stored).float()
         if not torch.equal(quantize(weight).codes, quantized.codes):

@@ -63,7 +63,7 @@ def measure(certificate: Certificate, models: Models, probes: Probes, policy: Po
     base, retained = scored[Job("base", layers, "forget")], scored[Job("base", layers, "retain")]
     require_signal(base.edges.residual)
     rows = tuple(
-        _row(label, role, job, _reference(job, base, retained), scored[study.needed(job)], layers)
+        cad_row(label, role, job, _reference(job, base, retained), scored[study.needed(job)], layers)
         for label, role, job in _row_jobs(layers, late)
     )
     circuit = reference_circuit(base.edges)
@@ -197,7 +197,8 @@ def _reference(job: Job, forget: Scored, retain: Scored) -> Scored:
     return retain if job.pairs == "retain" else forget
 
 
-def _row(label: str, role: Role, job: Job, reference: Scored, other: Scored, layers: int) -> CadRow:
+def cad_row(label: str, role: Role, job: Job, reference: Scored, other: Scored, layers: int) -> CadRow:
+    """Compare one attribution with its reference, on the reference's circuit; intervals are of a paired bootstrap."""
     divergence = compare(reference.edges, other.edges, reference_circuit(reference.edges))
     intervals = bootstrap(reference.cells, other.cells, None, seed=SEED)
     count = len(reference.cells)

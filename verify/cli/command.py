@@ -1,30 +1,27 @@
-"""The command's options, and what becomes of errors.
+"""The command's options.
 
 Heavy imports happen only once a certificate is to be checked, so that help, version and usage errors are instant.
 """
 
-import sys
-import traceback
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from verify.cli import failure
 from verify.cli.arguments import completed_ids, completed_reports, keys, pins
 from verify.cli.checking import Delivery, Order, check_certificate
+from verify.cli.guard import guarded, print_version
 from verify.cli.reported import check_report as check_signed_report
 from verify.cli.reported import require_nothing_else
 from verify.cli.standalone import explain as explained
 from verify.cli.standalone import prove as prove_theorems
 from verify.cli.standalone import shown_manifest
-from verify.errors import ExitCode, InterruptedCommand, MansuError, UsageError
+from verify.errors import UsageError
 
 if TYPE_CHECKING:
     from reports.text import Detail
-    from verify.contract.failure import Failure
 
 
 class Checks(StrEnum):
@@ -49,10 +46,7 @@ app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
 def _version(value: bool) -> None:
     if value:
-        from importlib.metadata import version  # noqa: PLC0415  (only for --version)
-
-        typer.echo(f"mansu-verify {version('mansu')}")
-        raise typer.Exit
+        print_version("mansu-verify")
 
 
 @app.command()
@@ -173,7 +167,7 @@ def verify(
         bool, typer.Option("--prove", help="Prove the theorems behind the permanence rows, and stop; no manifest.")
     ] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the decoded manifest, unverified, and stop.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on an internal error.")] = False,  # noqa: ARG001  (read by main)
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback on an internal error.")] = False,  # noqa: ARG001  (read by `guarded`)
     version: Annotated[  # noqa: ARG001  (its callback acts)
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
     ] = False,
@@ -238,37 +232,4 @@ def verify(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and exit; whatever was not foreseen is exit 4 with one line, and a traceback on --debug."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    form = failure.form_asked(words)
-    try:
-        code = app(args=words, prog_name="mansu-verify", standalone_mode=False)
-        if code == ExitCode.INTERRUPTED:  # typer's answer to Ctrl-C
-            raise InterruptedCommand("interrupted")  # noqa: TRY301  (one exit for both ways that it arrives)
-        sys.exit(code or 0)
-    except _UnusableCommand as error:
-        error.show()
-        _stop(failure.of_usage(error.format_message()), form)
-    except MansuError as error:
-        typer.echo(error.diagnostic(), err=True)
-        _stop(failure.of_error(error), form)
-    except KeyboardInterrupt:
-        typer.echo("ME130: interrupted", err=True)
-        _stop(failure.of_error(InterruptedCommand("interrupted")), form)
-    except Exception as error:  # noqa: BLE001  (the one place where every bug must become exit 4, never a verdict)
-        if "--debug" in words:
-            traceback.print_exc()
-        bug = failure.of_bug(error)
-        typer.echo(f"{bug.id}: {bug.message} ({bug.remedy})", err=True)
-        _stop(bug, form)
-
-
-_UnusableCommand = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
-"""What typer raises for every command line that it cannot use; it exports only this heir of it by name."""
-
-
-def _stop(failed: "Failure", form: str) -> NoReturn:
-    """Print the error in the form asked for, and exit with its code even if that cannot be printed."""
-    try:
-        failure.report(failed, form)
-    finally:
-        sys.exit(failed.exit_code)
+    guarded(app, "mansu-verify", arguments)

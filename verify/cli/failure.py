@@ -13,7 +13,7 @@ FORMS = ("json", "markdown", "sarif", "junit")
 """Forms of `--format` that say something on stdout even then."""
 
 
-def form_asked(words: Sequence[str]) -> str:
+def form_asked(words: Sequence[str], forms: Sequence[str] = FORMS) -> str:
     """Return the form that a command line asks for, also where the command line is wrong elsewhere; text by default."""
     form = "text"
     for at, word in enumerate(words):
@@ -23,12 +23,12 @@ def form_asked(words: Sequence[str]) -> str:
             form = words[at + 1]
         elif word.startswith("--format="):
             form = word.removeprefix("--format=")
-    return form if form in FORMS else "text"
+    return form if form in forms else "text"
 
 
-def report(failure: "Failure", form: str) -> None:
+def report(failure: "Failure", form: str, name: str) -> None:
     """Print an error in the form asked for, on stdout even with -o: a path may be what is wrong."""
-    deliver(render_failure(failure, form), None)
+    deliver(render_failure(failure, form, name), None)
 
 
 def of_error(error: MansuError) -> "Failure":
@@ -45,9 +45,9 @@ def of_error(error: MansuError) -> "Failure":
     )
 
 
-def of_usage(message: str) -> "Failure":
-    """Return what the parser of the command line says, as data."""
-    return of_error(UsageError(message, remedy="mansu-verify --help lists every option"))
+def of_usage(message: str, name: str) -> "Failure":
+    """Return what the parser of a command's line says, as data."""
+    return of_error(UsageError(message, remedy=f"{name} --help lists every option"))
 
 
 def of_bug(error: Exception) -> "Failure":

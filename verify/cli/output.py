@@ -44,12 +44,12 @@ def render(result: "Result", form: str, *, detail: "Detail" = "normal", colour: 
     return renderers[form](result)
 
 
-def render_failure(failure: "Failure", form: str) -> str:
-    """Return an error in one of the forms of stdout; nothing for text, whose reader has the diagnostic on stderr."""
+def render_failure(failure: "Failure", form: str, name: str) -> str:
+    """Return an error of the command `name` in one of the forms of stdout; nothing for text: it was told on stderr."""
     import reports  # noqa: PLC0415  (not needed for help)
 
     if form == "sarif":
-        return reports.render_sarif_failure(failure, "mansu-verify")
+        return reports.render_sarif_failure(failure, name)
     renderers: dict[str, Callable[[Failure], str]] = {
         "json": reports.render_json_failure,
         "junit": reports.render_junit_failure,

@@ -242,6 +242,76 @@ class ME271:
     """
 
 
+class ME290:
+    """A model folder cannot be audited.
+
+    A folder given to `mansu-audit` is missing, holds no weights in strict safetensors, or its configuration cannot be
+    read without running code. The message names the check that refused it. Exit code 2.
+
+    Why: what cannot be read exactly cannot be compared.
+
+    Fix: give folders as `save_pretrained` writes them, one file or shards, real files and no links.
+    """
+
+
+class ME291:
+    """The two models of an audit do not fit each other.
+
+    A tensor is in one of them only, or has another shape or dtype in the other. Exit code 2.
+
+    Why: an update is a difference; between tensors that do not correspond there is none.
+
+    Fix: give the model before and after the edit, both saved in the same dtype.
+    """
+
+
+class ME292:
+    """A weight is not a finite number.
+
+    A tensor of one side, or an adapter's sum, holds NaN or infinity, or becomes infinite when it is cast. Exit code 2.
+
+    Why: no quantizer defines a code for it.
+
+    Fix: reject the file, or the dtype that the configuration names.
+    """
+
+
+class ME293:
+    """An adapter cannot be merged exactly.
+
+    It is no plain LoRA (DoRA, biases, embeddings, whole modules, an initialization that changes the base), or does not
+    fit its base. Exit code 2.
+
+    Why: an audit of another sum than the one that is deployed would say nothing about the deployed model.
+
+    Fix: merge it with peft's `merge_and_unload`, save the model, and audit that folder.
+    """
+
+
+class ME294:
+    """A set to measure on cannot be used.
+
+    A file given with --forget or --retain, or a folder given with --probes, is missing, empty or malformed, or its
+    questions do not fit the model. Exit code 2.
+
+    Why: a line that is silently left out would change what was measured.
+
+    Fix: correct the line that the message names; docs/audit.md has the forms.
+    """
+
+
+class ME295:
+    """A model is quantized already, or asks for another quantization.
+
+    A weight that NF4 would quantize is stored in another dtype than float32, bfloat16 or float16, or the configuration
+    names another quantization than bitsandbytes' NF4. Exit code 2.
+
+    Why: an audit says what NF4 does to weights as they were trained.
+
+    Fix: give the folder as it was before it was quantized.
+    """
+
+
 class ME300:
     """The evidence does not suffice.
 

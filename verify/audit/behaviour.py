@@ -1,0 +1,224 @@
+"""The models of an audit asked: forgetting, retention and the PTQ gap row by row, and CAD where there are pairs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from verify.artefact.torch_tensors import DTYPES
+from verify.audit.compare import Sides
+from verify.audit.deployment import Deployment, Named
+from verify.behaviour.axes import Answers
+from verify.behaviour.axes import measure as answers_of
+from verify.behaviour.loading import Language, build, nf4_copy, open_folder
+from verify.behaviour.probes import AnswerTokens, Probes, token_pairs
+from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
+from verify.checks.behaviour import prose_rows, rows_of
+from verify.checks.erasure import BASE_NF4, EDITED, Role, cad_row, require_signal
+from verify.checks.study import SEED, Job, Study, Which, reference_circuit, run
+from verify.checks.usable import require_choices, require_fit, require_numbers
+from verify.circuits import describe, split_half_floor
+from verify.contract.audit import BehaviourRow, ErasureAudit
+
+LATE = 0.25
+"""Share of the layers, from the read-out on, that the base lends in the late rows of CAD."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with a step's title, and how far it is of how much."""
+
+_MODELS: tuple[Which, ...] = ("base", "base_nf4", "edited", "edited_nf4")
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The four models by name, all asked through the base's tokenizer."""
+
+    languages: Mapping[Which, Language]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The base's tokenizer."""
+        return self.languages["base"].tokenizer
+
+
+def open_models(
+    sides: Sides,
+    files: tuple[Mapping[str, bytes], Mapping[str, bytes]],
+    deployment: Deployment,
+    *,
+    progress: Progress,
+) -> Models:
+    """Load both models, in full precision as their configurations cast them, and after NF4.
+
+    `files` are the small files of base and edited model. Memory is that of four float32 models. Raises ArtefactError
+    MV106 where a folder cannot be used, MV302 where NF4 does not give the codes it should.
+    """
+    title = "Loading the models"
+    opened = open_folder(files[0])
+    configs = opened, opened if files[1] is files[0] else open_folder({**files[0], **files[1]})
+    languages: dict[Which, Language] = {}
+    for at, (which, nf4) in enumerate((("base", "base_nf4"), ("edited", "edited_nf4"))):
+        tensors = {name: _tensor(sides, name, at, deployment) for name in _names(sides, deployment)}
+        language = Language(build(configs[at], tensors).model, opened.tokenizer)
+        progress(title, 2 * at + 1, len(_MODELS))
+        stored = _stored(sides, deployment, deployment.named[at])
+        languages[which] = language  # type: ignore[index]  # the literals above
+        languages[nf4] = nf4_copy(language, stored, skip_modules=deployment.skip)  # type: ignore[index]
+        progress(title, 2 * at + 2, len(_MODELS))
+    return Models(languages)
+
+
+def _names(sides: Sides, deployment: Deployment) -> list[str]:
+    return sorted(sides.base.tensors.keys() - deployment.ignored)
+
+
+def _tensor(sides: Sides, name: str, side: int, deployment: Deployment) -> Tensor:
+    """Return a tensor of one side as it is cast on loading, float32 or its own dtype where it is not of floats."""
+    view = sides.base.view(name)
+    bits = sides.piece(name, 0, view.count)[side]
+    stored = torch.from_numpy(bits.view(f"i{bits.dtype.itemsize}")).view(DTYPES[view.dtype]).reshape(view.shape)
+    named = deployment.named[side]
+    return stored if named is None or not stored.is_floating_point() else stored.to(DTYPES[named])
+
+
+def _stored(sides: Sides, deployment: Deployment, named: Named | None) -> torch.dtype:
+    """Return the dtype that dequantized weights are computed in: the configuration's, else that of the weights."""
+    first = next(iter(deployment.quantized), None)
+    stored = named or (None if first is None else sides.base.view(first).dtype) or "F32"
+    return DTYPES[stored]
+
+
+def measure(models: Models, probes: Probes, *, progress: Progress) -> tuple[BehaviourRow, ...]:
+    """Ask all four models every question, and take the likelihood of all prose.
+
+    Raises ArtefactError MV301 for questions that this model cannot be asked, MV304 to MV306 for answers that are no
+    numbers.
+    """
+    require_fit(models.languages["base"], probes)
+    require_choices(models.tokenizer, probes)
+    total = len(_MODELS) * (len(probes.choices) + len(probes.texts))
+    done = 0
+
+    def advance(count: int) -> None:
+        nonlocal done
+        done += count
+        progress("Asking the models", done, total)
+
+    answers: dict[Which, Answers] = {}
+    for which in _MODELS:
+        answers[which] = answers_of(models.languages[which], probes, progress=advance)
+        require_numbers(answers[which], probes)
+    rows = [
+        _choice_row(answers, probes, axis, row, models.tokenizer) for axis in _AXES for row in rows_of(probes, axis)
+    ]
+    return (*rows, *(_prose_row(answers, probes, row) for row in prose_rows(probes)))
+
+
+_AXES = ("forgetting", "retention")
+
+
+def _choice_row(answers: Mapping[Which, Answers], probes: Probes, axis: str, row: str, tokenizer: Any) -> BehaviourRow:
+    mine = [(choice.axis, choice.row) == (axis, row) for choice in probes.choices]
+    at = torch.tensor(mine)
+    base, base_nf4, edited, edited_nf4 = (answers[which].correct[at] for which in _MODELS)
+    first = AnswerTokens(tokenizer)
+    pools = [
+        len(first.pool(probes.pools[choice.pool])) for choice, own in zip(probes.choices, mine, strict=True) if own
+    ]
+    return BehaviourRow(
+        axis=axis,  # type: ignore[arg-type]  # one of _AXES
+        row=row,
+        unit="accuracy",
+        chance=sum(1 / size for size in pools) / len(pools),
+        base=proportion(base),
+        base_nf4=proportion(base_nf4),
+        edited=proportion(edited),
+        edited_nf4=proportion(edited_nf4),
+        difference=paired_difference(edited, base),
+        difference_nf4=paired_difference(edited_nf4, base_nf4),
+        gap_base=paired_difference(base_nf4, base),
+        gap=paired_difference(edited_nf4, edited),
+    )
+
+
+def _prose_row(answers: Mapping[Which, Answers], probes: Probes, row: str) -> BehaviourRow:
+    at = torch.tensor([text.row == row for text in probes.texts])
+    tokens = answers["base"].tokens[at]
+    base, base_nf4, edited, edited_nf4 = (answers[which].nll[at] for which in _MODELS)
+    return BehaviourRow(
+        axis="retention",
+        row=row,
+        unit="perplexity",
+        chance=None,
+        base=perplexity(base, tokens),
+        base_nf4=perplexity(base_nf4, tokens),
+        edited=perplexity(edited, tokens),
+        edited_nf4=perplexity(edited_nf4, tokens),
+        difference=perplexity_rise(edited, base, tokens),
+        difference_nf4=perplexity_rise(edited_nf4, base_nf4, tokens),
+        gap_base=perplexity_rise(base_nf4, base, tokens),
+        gap=perplexity_rise(edited_nf4, edited, tokens),
+    )
+
+
+def erasure(models: Models, probes: Probes, *, progress: Progress) -> ErasureAudit:
+    """Attribute the pairs on all four models and compare (CAD), with the base's late layers lent and without.
+
+    Raises UsageError for an architecture without a circuit definition, UndecidedError where a divergence is undefined.
+    """
+    family = describe(models.languages["base"].model)
+    layers = family.graph.layers
+    every = frozenset(range(layers))
+    forget = token_pairs(models.tokenizer, probes, "forget")
+    retain = token_pairs(models.tokenizer, probes, "retain")
+    study = Study(
+        models=models.languages,
+        family=family,
+        # of any two models, all may differ, the read-out too: only what is really lent may be taken from the base
+        differs={"base": frozenset(), **dict.fromkeys(_MODELS[1:], every)},
+        pairs={"forget": forget, "half": (), "retain": retain},
+    )
+    late = layers - round(LATE * layers)
+    wanted = _jobs(layers, late, with_retain=len(retain) > 1)
+    references = [Job("base", layers, "forget"), *([Job("base", layers, "retain")] if len(retain) > 1 else [])]
+    jobs = [*references, *(job for _, _, job in wanted)]
+    scored = run(study, jobs, lambda done, total: progress("Attributing the pairs", done, total))
+    base = scored[references[0]]
+    require_signal(base.edges.residual)
+    return ErasureAudit(
+        pairs=len(forget),
+        retain_pairs=len(retain) if len(retain) > 1 else 0,
+        circuit_edges=reference_circuit(base.edges).size,
+        edges=int(base.edges.real.sum()),
+        layers=layers,
+        late_from=late,
+        split_half_floor=split_half_floor(base.cells, None, SEED),
+        completeness_residual=base.edges.residual,
+        rows=tuple(
+            cad_row(label, role, job, scored[references[job.pairs == "retain"]], scored[study.needed(job)], layers)
+            for label, role, job in wanted
+        ),
+    )
+
+
+def _jobs(layers: int, late: int, *, with_retain: bool) -> tuple[tuple[str, Role, Job], ...]:
+    """Return label, role and attribution of every row; a model too shallow for late layers has fewer."""
+    rows: list[tuple[str, Role, Job]] = [
+        (label, role, Job(which, depth, "forget"))
+        for depth in dict.fromkeys((layers, late))
+        for label, role, which in _COMPARED
+    ]
+    if with_retain:
+        rows += [(EDITED, "retain", Job("edited", layers, "retain"))]
+        rows += [(EDITED, "retain", Job("edited_nf4", layers, "retain"))]
+        rows += [(BASE_NF4, "retain control", Job("base_nf4", layers, "retain"))]
+    return tuple(rows)
+
+
+_COMPARED: tuple[tuple[str, Role, Which], ...] = (
+    (EDITED, "edited", "edited"),
+    (EDITED, "edited", "edited_nf4"),
+    (BASE_NF4, "control", "base_nf4"),
+)
