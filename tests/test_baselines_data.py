@@ -14,9 +14,9 @@ from mansu.base import open_base, open_language
 from mansu.baselines.data import Budget, baseline_data, batches, split_facts
 from mansu.config import Config
 from mansu.demo.compare import COMPARED, compare_methods
+from mansu.prepare import Data, prepare
 from mansu.progress import Steps
 from mansu.request import Fact, read_request
-from mansu.unlearn import Data, prepare
 from verify.errors import UsageError
 
 QUICK = Config(sampled_texts=8, text_length=8, forget_pairs=6, retain_pairs=6, forget_known=0.0)

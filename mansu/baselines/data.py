@@ -4,7 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,13 +12,12 @@ from torch import Tensor
 from mansu.examples import Prompts, draw
 from mansu.mask import circuit_regions
 from mansu.objective import Retained
+from mansu.precision import Precision
+from mansu.prepare import Data
 from mansu.request import Fact
 from verify.behaviour.modules import nf4_linears
 from verify.circuits import Circuit, describe
 from verify.errors import UsageError
-
-if TYPE_CHECKING:  # the whole engine, which readers of exported baselines do without
-    from mansu.unlearn import Data
 
 _FORGET_SHARE = 0.1
 _RETAIN_SHARE = 0.2
@@ -42,11 +41,15 @@ class BaselineData:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Steps, and examples a step: prompts of each set, and texts. The same for every method that is compared."""
+    """Steps, and examples a step: prompts of each set, and texts. The same for every method that is compared.
+
+    `products` is the precision of matrix products in training, by default the engine's, so that times compare.
+    """
 
     steps: int = 20
     prompts: int = 40
     texts: int = 8
+    products: Precision = "bfloat16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +62,9 @@ class Batch:
 
 
 def baseline_data(
-    data: "Data", stored: torch.dtype, *, seed: int, regions: Mapping[str, Tensor] | None = None
+    data: Data, stored: torch.dtype, *, seed: int, regions: Mapping[str, Tensor] | None = None
 ) -> BaselineData:
-    """Return the engine's own training data (`mansu.unlearn.prepare`), with validation prompts split off.
+    """Return the engine's own training data (`mansu.prepare`), with validation prompts split off.
 
     Forgetting is validated on the request's validation wordings, or, where a set has none, on a tenth of its facts;
     retention on a fifth of the facts that the engine trains on, by group. Held-out probes are in neither.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mansu.baselines.data import BaselineData, Batch, Budget, batches
 from mansu.baselines.training import descend
 from mansu.baselines.weights import dense
+from mansu.precision import products
 from verify.contract.schema import Schema
 
 Loss = Callable[[Any, Batch], Tensor]
@@ -77,5 +78,5 @@ class Trained(Method):
     def edit(self, model: Any, data: BaselineData, strength: float, budget: Budget, seed: int) -> None:
         """Train from the base."""
         loss = self.loss(model, data, seed)
-        with self.weights(model, data, seed) as parameters:
+        with products(budget.products), self.weights(model, data, seed) as parameters:
             descend(parameters, lambda batch: loss(model, batch), batches(data, budget, seed), strength)
