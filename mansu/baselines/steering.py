@@ -86,8 +86,8 @@ class RMU(Trained):
 
 def direction(width: int, seed: int) -> Tensor:
     """Return u, float32 `[width]` of norm 1."""
-    u = torch.rand(width, generator=torch.Generator().manual_seed(seed))
-    return u / u.norm()
+    u: Tensor = torch.rand(width, generator=torch.Generator().manual_seed(seed))
+    return functional.normalize(u, dim=0)
 
 
 def on_prompts(model: Any, layer: str, prompts: Prompts, chosen: Sequence[int]) -> Tensor:

@@ -20,7 +20,7 @@ def descend(
     optimizer = torch.optim.Adam(parameters, lr=rate, weight_decay=0.0)
     for batch in draws:
         # a weight that is computed from its parameters is computed once a step, not once a forward pass
-        with parametrize.cached():  # type: ignore[no-untyped-call]
+        with parametrize.cached():
             loss = loss_of(batch)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
