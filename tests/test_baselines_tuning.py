@@ -100,7 +100,7 @@ def test_a_broken_model_is_no_result() -> None:
 
 def test_variants_are_swept_each_and_the_best_is_kept() -> None:
     known = tiny.known()
-    found = run(SSD(batch=40), known.data, known.fresh, 0, budget=Budget(steps=4), progress=quiet)
+    found = run(SSD(batch=40), known.data, known.fresh, 0, budget=Budget(steps=2), progress=quiet)
     tried = [a.method for a in found.attempts]
     assert set(tried) == set(SSD(batch=40).variants())
     assert found.method in tried
