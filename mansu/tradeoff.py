@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mansu.base import Base, open_base, open_language, quantized_weights
-from mansu.baselines.gradient import bin_width_over_update
+from mansu.baselines.weights import bin_width_over_update
 from mansu.config import Config
 from mansu.examples import Texts, cut_texts, sample_texts, tokenize
 from mansu.objective import Objective, Retained, Sizes, Weights, retain_losses

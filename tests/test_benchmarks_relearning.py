@@ -91,7 +91,7 @@ def test_a_method_changes_its_place_alone_and_stops_at_the_target(task: methods.
 def test_baselines_lower_the_answers_probability(task: methods.Task, method: str) -> None:
     model, taken = methods.baseline(method, replace(task, target=-1.0, limit=3))
     assert taken == 3
-    before, after = (float(methods.answer_log_probabilities(one, task.forget).mean()) for one in (task.base, model))
+    before, after = (float(methods.reference_log_probabilities(one, task.forget).mean()) for one in (task.base, model))
     assert after < before
 
 

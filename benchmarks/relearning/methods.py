@@ -13,9 +13,14 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.relearning.data import World
 from mansu.base import open_base, open_language, working_copy
-from mansu.baselines import answer_log_probabilities, baseline_loss
+from mansu.baselines.losses import (
+    answer_log_probabilities,
+    ascent,
+    negative_preference,
+    reference_log_probabilities,
+)
 from mansu.config import Config
-from mansu.examples import Prompts, Texts, answer_accuracy, draw, last_log_probabilities, last_logits, tokenize
+from mansu.examples import Prompts, Texts, answer_accuracy, draw, last_log_probabilities, tokenize
 from mansu.examples import text_log_probabilities as text_predictions
 from mansu.objective import Objective, Retained, Sizes, Weights
 from mansu.prepare import prepare
@@ -83,14 +88,16 @@ def baseline(method: str, task: Task) -> tuple[Any, int]:
     """Run GradDiff, NPO or bare gradient ascent on all linear layers; return the model and its steps."""
     model = copy.deepcopy(task.base)
     rng = random.Random(task.seed)
-    reference = answer_log_probabilities(task.base, task.forget)
+    reference = reference_log_probabilities(task.base, task.forget)
 
     def loss() -> Tensor:
+        chosen = draw(rng, len(task.forget), 40)
+        log_p = answer_log_probabilities(model, task.forget, chosen)
         if method == "gradient ascent":
-            chosen = draw(rng, len(task.forget), 40)
-            answers = task.forget.answers_of(chosen)[:, None]
-            return last_logits(model, task.forget, chosen).log_softmax(-1).gather(1, answers).mean()
-        return baseline_loss(method, model, task.forget, task.retained.prompts, reference, rng)
+            return ascent(log_p)
+        forget = ascent(log_p) if method == "graddiff" else negative_preference(log_p, reference[chosen], beta=0.1)
+        kept = draw(rng, len(task.retained.prompts), 40)
+        return forget - answer_log_probabilities(model, task.retained.prompts, kept).mean()
 
     weights = [layer.weight for layer in nf4_linears(model).values()]
     return model, descend(model, weights, loss, task, RATES[method])

@@ -10,11 +10,11 @@ from rich.table import Table
 from torch import Tensor
 
 from mansu.base import Base, open_base, open_language
-from mansu.baselines import METHODS, export, run_baseline
-from mansu.baselines.gradient import RATES, bin_width_over_update
+from mansu.baselines import METHODS, baseline_data, export, run
+from mansu.baselines.weights import bin_width_over_update
 from mansu.config import Config
-from mansu.examples import tokenize
-from mansu.probes import all_pools, held_out_probes
+from mansu.prepare import prepare
+from mansu.probes import held_out_probes
 from mansu.progress import Steps
 from mansu.request import read_request
 from verify.behaviour.axes import measure
@@ -25,6 +25,9 @@ from verify.behaviour.statistics import perplexity
 from verify.checks.study import reference_circuit
 from verify.circuits import EdgeScores, Pair, attribute, compare
 from verify.nf4 import quantize
+
+COMPARED = ("graddiff", "npo")
+"""Names of the baselines that the demo compares with; the others take as long again each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,31 +54,20 @@ def compare_methods(
     probes = held_out_probes(
         request, language.tokenizer, forget_pairs=config.forget_pairs, retain_pairs=0, seed=config.seed
     )
-    pool_of = all_pools(request)
-    train = {
-        name: tokenize(language.tokenizer, facts, [pool_of[f.group, f.fact, f.wording] for f in facts])
-        for name, facts in (("forget", request.forget.train), ("retain", request.retain.train))
-    }
+    data = baseline_data(prepare(language, base, request, config, steps=steps), base.stored, seed=config.seed)
     before = _weights(language, base.stored)
     reference = attribute(language.model, token_pairs(language.tokenizer, probes, "forget"))
     rows = []
     certified_language, _ = open_language(open_base(certified / "model"))
     for name, weights in (("base", before), ("mansu", _weights(certified_language, base.stored))):
         rows.append(_row(name, language, before, weights, base, probes, reference, steps))
-    for method in METHODS:
-        with steps.step(f"{method}: learning-rate sweep", len(RATES)) as advance:
-            found = run_baseline(
-                method,
-                lambda: _with(language, before).model,
-                base.stored,
-                train["forget"],
-                train["retain"],
-                config.seed,
-                progress=advance,
-            )
-        export(certified.parent / "baselines" / method, base, found.weights)
-        name = f"{method}, lr {found.learning_rate:g}"
-        rows.append(_row(name, language, before, found.weights, base, probes, reference, steps))
+    for name in COMPARED:
+        method = METHODS[name]
+        with steps.step(f"{method.title}: {method.sweep.what} sweep") as advance:
+            found = run(method, data, lambda: _with(language, before).model, config.seed, progress=advance)
+        export(certified.parent / "baselines" / name, base, found.weights)
+        title = f"{method.title}, {found.strength:g}"
+        rows.append(_row(title, language, before, found.weights, base, probes, reference, steps))
     return _render(rows)
 
 

@@ -242,6 +242,64 @@ class ME271:
     """
 
 
+class ME280:
+    """A set leaves no facts to tune a baseline by.
+
+    The learning rate of a baseline is chosen on facts set aside from those it is trained on; none can be set aside
+    here. Exit code 2.
+
+    Why: a rate chosen on training data, or on the probes that the result is measured on, flatters the method.
+
+    Fix: write at least two facts of a kind that are trained on.
+    """
+
+
+class ME281:
+    """A baseline within the circuit has no circuit.
+
+    Gradient ascent within the circuit trains the weights that the forget set's circuit owns; no circuit was given, or
+    it owns nothing. Exit code 2.
+
+    Why: without it the method would be plain gradient ascent under another name.
+
+    Fix: find the circuit first and give its regions.
+    """
+
+
+class ME282:
+    """A baseline breaks the model at every rate.
+
+    All the values that were tried left weights or logits that are no finite numbers. Exit code 2.
+
+    Why: a broken model forgets everything, which is no result.
+
+    Fix: take fewer steps, or other hyper-parameters.
+    """
+
+
+class ME283:
+    """LoRA needs the package peft.
+
+    The baseline that trains adapters uses the library's own, and it is not installed. Exit code 2.
+
+    Why: adapters of our own making would not be what people use.
+
+    Fix: install the extra `lora` (pip install 'mansu[lora]'). All other baselines work without it.
+    """
+
+
+class ME284:
+    """RMU cannot steer this model.
+
+    The layer to steer does not exist, or it and the two before it have no down projection that NF4 quantizes. Exit
+    code 2.
+
+    Why: the method is defined by these weights.
+
+    Fix: choose a layer of the model, counted from 0, and a model whose MLPs are no mixture of experts.
+    """
+
+
 class ME290:
     """A model folder cannot be audited.
 
