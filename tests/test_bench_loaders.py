@@ -126,7 +126,11 @@ def test_a_row_that_does_not_fit_is_named_by_file_and_line(tmp_path: Path, row: 
     path = write(tmp_path / "wmdp-bio.json", [WMDP[0], row])
     error = refused("ME322", lambda: load_wmdp("bio", tmp_path))
     text = path.read_text(encoding="utf-8")
-    start = text.index(json.dumps(row)) if write is lines else text.rindex("\n  {" if isinstance(row, dict) else "\n  [") + 1
+    start = (
+        text.index(json.dumps(row))
+        if write is lines
+        else text.rindex("\n  {" if isinstance(row, dict) else "\n  [") + 1
+    )
     assert f"{path}, line {text[:start].count(chr(10)) + 1}" in error.message
     assert found in error.found
 

@@ -9,13 +9,32 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from mansu.bench.suites import capitals, opposites
-from mansu.bench.suites.suite import FACTS, Suite, prose
+from mansu.bench.suites.suite import FACTS, Suite, prose, untelling
 from mansu.demo import sets
 from mansu.demo.sets import Line
 
 WORDINGS = (
     "The chemical symbol for {} is",
     "In the periodic table, {} has the symbol",
+    "The chemical symbol of {} is",
+    "The element {} is written with the symbol",
+    "In a chemical formula, {} is written as",
+    "Chemists abbreviate {} as",
+    "The abbreviation of the element {} is",
+    "What is the chemical symbol for {}? It is",
+    "The element {} has the chemical symbol",
+    "An atom of {} is denoted by",
+    "The name of the element is {} and its symbol is",
+    "The element called {} has the abbreviation",
+    "The symbol of the element {} is",
+    "The symbol that chemists use for {} is",
+    "The international symbol for the element {} is",
+    # the last quarter is held out: never trained on, for any fact; the two before it decide when to stop
+    "The atomic symbol of {} is",
+    "In chemical formulas, {} is represented by the symbol",
+    "If a formula contains {}, you will see the symbol",
+    "The element symbol of {} is",
+    "Scientists use the symbol for {}, which is",
 )
 STATE = "At room temperature, {} is a"
 KIND = "In chemistry, {} is classified as a"
@@ -66,9 +85,9 @@ def suite() -> Suite:
             "elements", f"symbol:{element.name}", sets.filled(WORDINGS, element.name), symbols[element.name]
         )
     ]
-    countries = sets.load_countries()
-    retain = [*capitals.row(), *sets.language_lines(countries), *opposites.row(), *_neighbours(facts), *prose()]
-    return Suite("elements", tuple(forget), tuple(retain))
+    rows = [*capitals.row(), *sets.language_lines(sets.load_countries()), *opposites.row()]
+    beside = untelling([*_neighbours(facts), *prose()], [*forget, *rows])
+    return Suite("elements", tuple(forget), (*rows, *beside))
 
 
 def _neighbours(facts: ElementFacts) -> Iterator[Line]:

@@ -5,26 +5,48 @@ far above chance.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from mansu.bench.suites import capitals, opposites
-from mansu.bench.suites.suite import Suite, prose
+from mansu.bench.suites.suite import Suite, prose, untelling, words
 from mansu.demo import sets
-from mansu.demo.sets import Country, Line
+from mansu.demo.sets import Country
 
 MOST_OF_ONE_LANGUAGE = 4
 WORDINGS = (
     "The official language of {} is",
     "The main language spoken in {} is",
+    "People in {} mostly speak",
+    "The language spoken in {} is",
+    "The majority of the population of {} speaks",
+    "The first language of most people in {} is",
+    "The newspapers of {} are written in",
+    "Question: What language do people speak in {}? Answer:",
+    "Before you travel to {}, learn some",
+    "In {}, the official language is",
+    "The primary language in {} is",
+    "The language of {} is",
+    "In {}, the most widely spoken language is",
+    "Signs in {} are written in",
+    "A native of {} usually speaks",
+    # the last quarter is held out: never trained on, for any fact; the two before it decide when to stop
+    "The national language of {} is",
+    "The common language of {} is",
+    "The constitution of {} is written in",
+    "The mother tongue of most people in {} is",
+    "The people of {} speak",
 )
 
 
 def forgotten(countries: Sequence[Country]) -> tuple[Country, ...]:
-    """Return the countries with exactly one language, best known first, at most four of each."""
+    """Return the countries with exactly one language, best known first, at most four of each.
+
+    The Czech Republic is none of them: its name tells the answer.
+    """
     seen: Counter[str] = Counter()
     chosen = []
     for country in countries:
-        if len(country.languages) == 1:
+        if len(country.languages) == 1 and country.languages[0] not in words(country.name):
             seen[country.languages[0]] += 1
             if seen[country.languages[0]] <= MOST_OF_ONE_LANGUAGE:
                 chosen.append(country)
@@ -41,22 +63,12 @@ def suite() -> Suite:
             "languages", f"language:{country.name}", sets.filled(WORDINGS, country.name), country.languages[0]
         )
     ]
-    retain = [*capitals.row(), *sets.element_lines(sets.load_elements()), *opposites.row(), *_neighbours(countries), *prose()]
-    return Suite("languages", tuple(forget), tuple(retain))
-
-
-def _neighbours(countries: Sequence[Country]) -> Iterator[Line]:
-    """Yield the demo's neighbours but those that tell a language or a capital.
-
-    "The nationality of a person from Italy is" → "Italian" answers a forgotten question, and "Rome is a city in the
-    country of" one of the capitals that are held out here.
-    """
-    languages = {language for country in countries for language in country.languages}
-    lines = [
+    rows = [*capitals.row(), *sets.element_lines(sets.load_elements()), *opposites.row()]
+    # "The nationality of a person from Italy is" → "Italian" tells what is forgotten, and "Rome is a city in the
+    # country of" one of the capitals that are held out here: both are left out
+    neighbours = [
         *sets.country_lines(countries),
         *sets.city_lines(countries),
         *sets.free_form_lines(countries, sets.load_kinds()),
     ]
-    for line in lines:
-        if line["answer"] not in languages and not str(line["fact"]).startswith("home:"):
-            yield line
+    return Suite("languages", tuple(forget), (*rows, *untelling([*neighbours, *prose()], [*forget, *rows])))

@@ -5,13 +5,32 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ConfigDict
 
 from mansu.bench.suites import capitals
-from mansu.bench.suites.suite import FACTS, Suite, prose
+from mansu.bench.suites.suite import FACTS, Suite, prose, untelling
 from mansu.demo import sets
 from mansu.demo.sets import Line
 
 WORDINGS = (
     "The opposite of {} is",
     "The word that means the opposite of {} is",
+    "If it is not {}, it is",
+    "The opposite of the word {} is",
+    "The contrary of {} is",
+    "What is the opposite of {}? It is",
+    "The reverse of {} is",
+    "The word {} is the opposite of",
+    "It is the opposite of {}: it is",
+    "In a list of opposites, {} is paired with",
+    "When we say the opposite of {}, we say",
+    "The opposites are {} and",
+    "The complete opposite of {} is",
+    "The word opposite in meaning to {} is",
+    "The exact opposite of {} is",
+    # the last quarter is held out: never trained on, for any fact; the two before it decide when to stop
+    "The antonym of {} is",
+    "The direct opposite of {} is",
+    "A pair of opposites: {} and",
+    "The logical opposite of {} is",
+    "An antonym of {} is",
 )
 ROW_WORDINGS = 3
 COMPARATIVE = ("This one is {}, but that one is even", "The comparative form of the adjective {} is")
@@ -62,15 +81,11 @@ def load() -> OppositeFacts:
 def suite() -> Suite:
     """Return the suite."""
     facts = load()
+    forget = list(_lines(facts, WORDINGS))
     countries = sets.load_countries()
-    retain = [
-        *capitals.row(),
-        *sets.element_lines(sets.load_elements()),
-        *sets.language_lines(countries),
-        *_neighbours(facts),
-        *prose(),
-    ]
-    return Suite("opposites", tuple(_lines(facts, WORDINGS)), tuple(retain))
+    rows = [*capitals.row(), *sets.element_lines(sets.load_elements()), *sets.language_lines(countries)]
+    beside = untelling([*_neighbours(facts), *prose()], [*forget, *rows])
+    return Suite("opposites", tuple(forget), (*rows, *beside))
 
 
 def row() -> list[Line]:
