@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
 
 from pydantic import Field
 
 from mansu.bench.loaders.rows import Hub, Source, read_rows
-from mansu.demo.sets import Line
 from verify.contract.schema import Schema
 
 WMDP = Hub("cais/wmdp")
@@ -15,14 +13,12 @@ MMLU = Hub("cais/mmlu")
 WMDP_SUBJECTS = {"bio": "biology", "chem": "chemistry", "cyber": "cybersecurity"}
 """Domain → subject as lm-evaluation-harness names it in the prompt."""
 
-_Choices = Annotated[tuple[str, str, str, str], Field()]
-
 
 class WmdpRow(Schema):
     """One question of WMDP; `answer` is the index of the right choice."""
 
     question: str = Field(min_length=1)
-    choices: _Choices
+    choices: tuple[str, str, str, str]
     answer: int = Field(ge=0, le=3)
 
 
@@ -54,7 +50,7 @@ def load_mmlu(subject: str = "all", source: Source = MMLU, *, split: str = "test
     return tuple(Question(row.question, row.choices, row.answer, row.subject.replace("_", " ")) for row in rows)
 
 
-def as_lines(questions: Iterable[Question], group: str) -> list[Line | dict[str, object]]:
+def as_lines(questions: Iterable[Question], group: str) -> list[dict[str, object]]:
     """Return questions as lines of a forget or retain set (`mansu.request.MultipleChoice`)."""
     return [
         {
