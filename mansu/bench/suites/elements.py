@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from mansu.bench.suites import capitals, opposites
-from mansu.bench.suites.suite import FACTS, Suite, prose, untelling
+from mansu.bench.suites.suite import FACTS, Suite, prose, untelling, words
 from mansu.demo import sets
 from mansu.demo.sets import Line
 
@@ -107,7 +107,7 @@ def _uses(uses: Sequence[Use]) -> Iterator[Line]:
     pool = sets.distinct(use.answer for use in uses)
     for use in uses:
         # an element that the prompt names is no answer one could take it for
-        named = [name for name in pool if name in use.prompt]
+        named = [name for name in pool if name in words(use.prompt)]
         wrong = sets.without(pool, (use.answer, *use.also, *named))
         fact = "use:" + use.prompt.lower().replace(" ", "-")
         yield from sets.worded("neighbours", fact, (use.prompt,), use.answer, wrong)

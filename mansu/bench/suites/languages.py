@@ -32,7 +32,7 @@ WORDINGS = (
     # the last quarter is held out: never trained on, for any fact; the two before it decide when to stop
     "The national language of {} is",
     "The common language of {} is",
-    "The constitution of {} is written in",
+    "The laws of {} are written in",
     "The mother tongue of most people in {} is",
     "The people of {} speak",
 )
