@@ -6,8 +6,9 @@ PRODUCT := $(VENV)/.product
 STAMP := $(VENV)/.installed
 INTEROP := $(VENV)/.interop
 LENS := .venv-lens
+HARNESS := .venv-lm-eval
 
-.PHONY: demo test lint lens clean
+.PHONY: demo test lint lens lm-eval clean
 demo: $(PRODUCT)
 	$(BIN)/mansu demo --out demo-run
 
@@ -48,5 +49,14 @@ $(LENS)/.installed: tests/lens/requirements.txt
 	$(LENS)/bin/pip install --quiet --disable-pip-version-check --requirement tests/lens/requirements.txt
 	touch $(LENS)/.installed
 
+# lm-evaluation-harness, for the comparison of letter scores, likewise
+lm-eval: $(HARNESS)/.installed
+
+$(HARNESS)/.installed: tests/lm_eval/requirements.txt
+	$(PYTHON) -m venv $(HARNESS)
+	$(HARNESS)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(HARNESS)/bin/pip install --quiet --disable-pip-version-check --requirement tests/lm_eval/requirements.txt
+	touch $(HARNESS)/.installed
+
 clean:
-	rm -rf $(VENV) $(LENS) demo-run tests/interop/node_modules
+	rm -rf $(VENV) $(LENS) $(HARNESS) demo-run tests/interop/node_modules

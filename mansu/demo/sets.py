@@ -128,7 +128,7 @@ def build_forget_set() -> list[Line]:
     return [
         line
         for country in forgotten_countries(load_countries())
-        for line in _wordings("capitals", f"capital:{country.name}", _fill(CAPITALS, country.name), country.capital)
+        for line in worded("capitals", f"capital:{country.name}", filled(CAPITALS, country.name), country.capital)
     ]
 
 
@@ -139,16 +139,21 @@ def build_retain_set() -> list[Line]:
     """
     countries = load_countries()
     return [
-        *_element_lines(load_elements()),
-        *_language_lines(countries),
-        *_country_lines(countries),
-        *_city_lines(countries),
-        *_free_form_lines(countries, load_kinds()),
-        *_prose_lines(load_prose()),
+        *element_lines(load_elements()),
+        *language_lines(countries),
+        *country_lines(countries),
+        *city_lines(countries),
+        *free_form_lines(countries, load_kinds()),
+        *prose_lines(load_prose()),
     ]
 
 
 def write_sets(folder: Path) -> tuple[Path, Path]:
+    """Write the demo's forget.jsonl and retain.jsonl to `folder`, and return their paths; see `write_pair`."""
+    return write_pair(folder, build_forget_set(), build_retain_set())
+
+
+def write_pair(folder: Path, forget_lines: Iterable[Line], retain_lines: Iterable[Line]) -> tuple[Path, Path]:
     """Write forget.jsonl and retain.jsonl to `folder`, each whole or not at all, and return their paths.
 
     Raises UsageError if the folder cannot be written.
@@ -156,11 +161,11 @@ def write_sets(folder: Path) -> tuple[Path, Path]:
     forget, retain = folder / "forget.jsonl", folder / "retain.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_lines(forget, build_forget_set())
-        _write_lines(retain, build_retain_set())
+        write_lines(forget, forget_lines)
+        write_lines(retain, retain_lines)
     except OSError as error:
         raise UsageError(
-            f"the demo's sets cannot be written to {folder}",
+            f"the sets cannot be written to {folder}",
             expected="a folder that can be written",
             found=str(error),
             remedy="choose another folder",
@@ -168,25 +173,26 @@ def write_sets(folder: Path) -> tuple[Path, Path]:
     return forget, retain
 
 
-def _element_lines(elements: Iterable[Element]) -> Iterator[Line]:
+def element_lines(elements: Iterable[Element]) -> Iterator[Line]:
+    """Yield the symbols of chemical elements."""
     for element in elements:
-        yield from _wordings("elements", f"symbol:{element.name}", _fill(ELEMENTS, element.name), element.symbol)
+        yield from worded("elements", f"symbol:{element.name}", filled(ELEMENTS, element.name), element.symbol)
 
 
-def _language_lines(countries: Sequence[Country]) -> Iterator[Line]:
-    pool = _distinct(country.languages[0] for country in countries if country.languages)
+def language_lines(countries: Sequence[Country]) -> Iterator[Line]:
+    """Yield the main language of each country that has one."""
+    pool = distinct(country.languages[0] for country in countries if country.languages)
     for country in countries:
         if not country.languages:
             continue
         main, *others = country.languages
         # Where a second language of the country is another's first one, the group's pool would hold a right answer.
-        alternatives = _without(pool, country.languages) if set(others) & set(pool) else None
-        yield from _wordings(
-            "languages", f"language:{country.name}", _fill(LANGUAGES, country.name), main, alternatives
-        )
+        alternatives = without(pool, country.languages) if set(others) & set(pool) else None
+        yield from worded("languages", f"language:{country.name}", filled(LANGUAGES, country.name), main, alternatives)
 
 
-def _country_lines(countries: Sequence[Country]) -> Iterator[Line]:
+def country_lines(countries: Sequence[Country]) -> Iterator[Line]:
+    """Yield currencies, continents and the names of inhabitants."""
     relations: tuple[tuple[str, str, Callable[[Country], str | None]], ...] = (
         ("currency", CURRENCY, lambda country: country.currency),
         ("continent", CONTINENT, lambda country: country.continent),
@@ -194,41 +200,45 @@ def _country_lines(countries: Sequence[Country]) -> Iterator[Line]:
     )
     for relation, template, value in relations:
         known = [(country.name, answer) for country in countries if (answer := value(country)) is not None]
-        pool = _distinct(answer for _, answer in known)
+        pool = distinct(answer for _, answer in known)
         for name, answer in known:
             fact = f"{relation}:{name}"
-            yield from _wordings("neighbours", fact, _fill((template,), name), answer, _without(pool, (answer,)))
+            yield from worded("neighbours", fact, filled((template,), name), answer, without(pool, (answer,)))
 
 
-def _city_lines(countries: Sequence[Country]) -> Iterator[Line]:
+def city_lines(countries: Sequence[Country]) -> Iterator[Line]:
+    """Yield the countries of cities, forgotten capitals among them."""
     names = [country.name for country in countries]
     places = [("city", CITY, city, country.name) for country in countries for city in country.cities]
     homes = [("home", HOME, country.capital, country.name) for country in forgotten_countries(countries)]
     for relation, template, city, country in places + homes:
         fact = f"{relation}:{city}"
-        yield from _wordings("neighbours", fact, _fill((template,), city), country, _without(names, (country,)))
+        yield from worded("neighbours", fact, filled((template,), city), country, without(names, (country,)))
 
 
-def _free_form_lines(countries: Sequence[Country], kinds: dict[str, tuple[str, ...]]) -> Iterator[Line]:
+def free_form_lines(countries: Sequence[Country], kinds: dict[str, tuple[str, ...]]) -> Iterator[Line]:
+    """Yield the free-form facts about each country; `kinds` are the possible answers by kind."""
     names = [country.name for country in countries]
     for neighbour in (neighbour for country in countries for neighbour in country.neighbours):
         if neighbour.kind == COUNTRY_KIND:
-            alternatives = _without(names, (neighbour.answer,))
+            alternatives = without(names, (neighbour.answer,))
         else:
-            alternatives = _without(kinds[neighbour.kind], (neighbour.answer,))[:MOST_ALTERNATIVES]
+            alternatives = without(kinds[neighbour.kind], (neighbour.answer,))[:MOST_ALTERNATIVES]
         # The prompt is the fact's only stable name.
         fact = "free:" + neighbour.prompt.lower().replace(" ", "-")
-        yield from _wordings("neighbours", fact, (neighbour.prompt,), neighbour.answer, alternatives)
+        yield from worded("neighbours", fact, (neighbour.prompt,), neighbour.answer, alternatives)
 
 
-def _prose_lines(sentences: Iterable[str]) -> Iterator[Line]:
+def prose_lines(sentences: Iterable[str]) -> Iterator[Line]:
+    """Yield sentences as lines of plain text."""
     for sentence in sentences:
         yield {"text": sentence}
 
 
-def _wordings(
+def worded(
     group: str, fact: str, prompts: Iterable[str], answer: str, alternatives: list[str] | None = None
 ) -> Iterator[Line]:
+    """Yield a line for each wording of one fact."""
     for prompt in prompts:
         line: Line = {"prompt": prompt, "answer": answer, "group": group, "fact": fact}
         if alternatives is not None:
@@ -236,7 +246,7 @@ def _wordings(
         yield line
 
 
-def _fill(templates: Iterable[str], subject: str) -> Iterator[str]:
+def filled(templates: Iterable[str], subject: str) -> Iterator[str]:
     """Put the subject into each template: a capital letter first, and a bare apostrophe after a final s."""
     possessive = subject + ("'" if subject.endswith("s") else "'s")
     for template in templates:
@@ -244,16 +254,18 @@ def _fill(templates: Iterable[str], subject: str) -> Iterator[str]:
         yield text[0].upper() + text[1:]
 
 
-def _distinct(values: Iterable[str]) -> list[str]:
+def distinct(values: Iterable[str]) -> list[str]:
+    """Return the values without repetitions, in order."""
     return list(dict.fromkeys(values))
 
 
-def _without(pool: Iterable[str], right: Iterable[str]) -> list[str]:
+def without(pool: Iterable[str], right: Iterable[str]) -> list[str]:
+    """Return the pool without the right answers, in order."""
     excluded = set(right)
     return [value for value in pool if value not in excluded]
 
 
-def _write_lines(path: Path, lines: Iterable[Line]) -> None:
+def write_lines(path: Path, lines: Iterable[Line]) -> None:
     """Write JSON lines beside `path` and rename the file over it, so that no reader sees half of it."""
     partial = path.with_name(path.name + ".partial")
     try:

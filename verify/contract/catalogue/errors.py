@@ -465,6 +465,76 @@ class ME313:
     """
 
 
+class ME320:
+    """There is no such suite.
+
+    The name is none of the benchmark's suites. Exit code 2; nothing was written.
+
+    Why: results are comparable only where everyone forgets the same facts.
+
+    Fix: choose one of the names in the message; docs/suites.md describes them.
+    """
+
+
+class ME321:
+    """A benchmark's file is not there.
+
+    The folder has no file for the split asked for, or the file has no rows. Exit code 2. The message lists the names
+    that were looked for.
+
+    Why: a benchmark that is read in part is another benchmark.
+
+    Fix: put the benchmark's files there under its own names; docs/suites.md lists them.
+    """
+
+
+class ME322:
+    """A row of a benchmark does not fit its schema.
+
+    A column is missing, unknown or of another type, or the file is no JSON. Exit code 2. The message names the file and
+    the line.
+
+    Why: a row that is silently left out, or read as something else, changes the score.
+
+    Fix: correct the file, or take it from the benchmark again.
+    """
+
+
+class ME323:
+    """An optional package is not installed.
+
+    Part of the benchmark needs a package that the product itself does without: scipy for forget quality, rouge-score
+    for ROUGE, pyarrow for parquet files, datasets for the hub. Exit code 2.
+
+    Why: who only verifies certificates needs none of them.
+
+    Fix: install the package that the message names, or all of them with `pip install 'mansu[bench]'`.
+    """
+
+
+class ME324:
+    """The hub does not give the data set.
+
+    Reading a benchmark from the hub failed: no network and nothing in the cache, another name, or a gated data set.
+    Exit code 2.
+
+    Why: nothing may be measured on data that is not there.
+
+    Fix: download the files once, and give their folder instead.
+    """
+
+
+class ME325:
+    """So many fictitious authors cannot be made.
+
+    More authors than there are names for, or none to forget or to keep. Exit code 2.
+
+    Why: two authors of one name would share their facts.
+
+    Fix: ask for the numbers that the message allows.
+    """
+
+
 class ME400:
     """Internal error.
 

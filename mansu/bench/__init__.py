@@ -1,0 +1,1 @@
+"""The benchmark's data: suites of real knowledge, fictitious authors, public benchmarks, and their scores."""

@@ -1,0 +1,27 @@
+"""Capitals: the demo's own sets, and its facts as a row of other suites."""
+
+from mansu.bench.suites.suite import Suite
+from mansu.demo import sets
+from mansu.demo.sets import Line
+
+ROW_WORDINGS = 3
+
+
+def suite() -> Suite:
+    """Return what the demo forgets and keeps, line for line."""
+    return Suite("capitals", tuple(sets.build_forget_set()), tuple(sets.build_retain_set()))
+
+
+def row() -> list[Line]:
+    """Return the undisputed capitals in three wordings."""
+    return [
+        line
+        for country in sets.load_countries()
+        if not country.kept
+        for line in sets.worded(
+            "capitals",
+            f"capital:{country.name}",
+            sets.filled(sets.CAPITALS[:ROW_WORDINGS], country.name),
+            country.capital,
+        )
+    ]
