@@ -7,8 +7,9 @@ STAMP := $(VENV)/.installed
 INTEROP := $(VENV)/.interop
 LENS := .venv-lens
 HARNESS := .venv-lm-eval
+SITE := .venv-docs
 
-.PHONY: demo test lint lens lm-eval clean
+.PHONY: demo test lint lens lm-eval docs clean
 demo: $(PRODUCT)
 	$(BIN)/mansu demo --out demo-run
 
@@ -58,5 +59,14 @@ $(HARNESS)/.installed: tests/lm_eval/requirements.txt
 	$(HARNESS)/bin/pip install --quiet --disable-pip-version-check --requirement tests/lm_eval/requirements.txt
 	touch $(HARNESS)/.installed
 
+# the pages of docs/ as a site in build/site, in an environment of its own; a broken link or page is an error
+docs: $(SITE)/.installed
+	NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --strict
+
+$(SITE)/.installed: docs/requirements.txt
+	$(PYTHON) -m venv $(SITE)
+	$(SITE)/bin/pip install --quiet --disable-pip-version-check --no-compile --requirement docs/requirements.txt
+	touch $(SITE)/.installed
+
 clean:
-	rm -rf $(VENV) $(LENS) $(HARNESS) demo-run tests/interop/node_modules
+	rm -rf $(VENV) $(LENS) $(HARNESS) $(SITE) build/site demo-run tests/interop/node_modules

@@ -1,7 +1,7 @@
 """Write what of the documentation comes from the code: `python docs/generate.py`; `--check` only compares.
 
-docs/checks/ holds a page for every id of the catalogue, docs/cli.md the help of every command at 80 columns, and the
-README the help of the two commands themselves, between its markers.
+docs/checks/ holds a page for every id of the catalogue, docs/cli.md the help of every command at 80 columns,
+docs/config.md what `mansu unlearn --config` may set, and the README the help of the two commands, between its markers.
 """
 
 import os
@@ -9,11 +9,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # the tree that this file lies in, whatever is installed
 
-from reports import render_entry  # noqa: E402  (found by the line above)
+from mansu.config import Config  # noqa: E402  (found by the line above)
+from reports import render_entry  # noqa: E402
 from verify.contract.catalogue import CHECKS, DEPLOYED, ENTRIES, ERRORS, REPORTS, Entry  # noqa: E402
 
 README = ROOT / "README.md"
@@ -69,6 +73,63 @@ def help_page() -> str:
     return head + "".join(f"\n## {command}\n\n{help_block(command)}" for command in commands)
 
 
+def config_page() -> str:
+    """Return docs/config.md: every field of the engine's configuration, with its default, bounds and meaning."""
+    rows = [
+        f"| `{name}` | {_shown(name, field.get_default())} | {_bounds(field)} | {field.description} |"
+        for name, field in Config.model_fields.items()
+    ]
+    profiles = [
+        f"| {profile.block_size} | {str(profile.double_quant).lower()} | `{profile.cast}` |"
+        for profile in Config().profiles
+    ]
+    return "\n".join(
+        [
+            "# Configuration",
+            "",
+            "What `mansu unlearn --config c.toml` may set; an unknown name is refused (ME205). Written by",
+            "`python docs/generate.py` from `mansu/config.py`. The signed manifest holds every value.",
+            "",
+            "```toml",
+            "seed = 1",
+            "mask_share = 0.003",
+            "snaps = [0.6, 0.6, 0.6, 0.6, 1.0]",
+            "```",
+            "",
+            "| name | default | allowed | what it does |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            "",
+            "The default profiles, to be survived at once; what is skipped is what `transformers` skips by itself:",
+            "",
+            "| `block_size` | `double_quant` | `cast` |",
+            "| --- | --- | --- |",
+            *profiles,
+            "",
+        ]
+    )
+
+
+def _shown(name: str, default: object) -> str:
+    if name == "profiles":
+        return "the table below"
+    if isinstance(default, tuple):
+        return f"`[{', '.join(map(str, default))}]`"
+    return f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
+
+
+def _bounds(field: FieldInfo) -> str:
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f'`"{value}"`' for value in get_args(field.annotation))
+    signs = {"gt": "> ", "ge": "≥ ", "lt": "< ", "le": "≤ "}
+    found = [(signs[key], value) for item in field.metadata for key, value in _vars_of(item) if key in signs]
+    return ", ".join(f"{sign}{value}" for sign, value in found) or ("one at least" if field.metadata else "")
+
+
+def _vars_of(constraint: object) -> list[tuple[str, object]]:
+    return [(name, getattr(constraint, name)) for name in getattr(constraint, "__slots__", ())]
+
+
 def index_page() -> str:
     """Return docs/checks/README.md."""
     source = "Written by `python docs/generate.py` from the docstrings in `verify/contract/catalogue/`."
@@ -93,6 +154,7 @@ def pages() -> dict[Path, str]:
     return {
         README: readme(README.read_text(encoding="utf-8")),
         ROOT / "docs" / "cli.md": help_page(),
+        ROOT / "docs" / "config.md": config_page(),
         CHECKS_FOLDER / "README.md": index_page(),
         **entries,
     }

@@ -16,39 +16,103 @@ alone or at random among all that can be edited."""
 
 
 class Config(Schema):
-    """Hyper-parameters. A TOML file sets any of them; an unknown name is refused."""
+    """Hyper-parameters. A TOML file sets any of them; an unknown name is refused.
 
-    seed: int = Field(default=0, ge=0)
+    The descriptions are what docs/config.md shows, which `python docs/generate.py` writes.
+    """
+
+    seed: int = Field(
+        default=0,
+        ge=0,
+        description="decides what is held out, the batches, and all else that is random in the method",
+    )
     # circuit
-    attribution_pairs: int = Field(default=60, ge=4)
-    circuit_pairs: int = Field(default=30, ge=4)
-    circuit_faithfulness: float = Field(default=0.85, gt=0, le=1)
+    attribution_pairs: int = Field(
+        default=60, ge=4, description="contrast pairs of the forget set from which the edges are scored (EAP-IG)"
+    )
+    circuit_pairs: int = Field(
+        default=30, ge=4, description="other pairs of it, on which the smallest faithful circuit is searched"
+    )
+    circuit_faithfulness: float = Field(
+        default=0.85, gt=0, le=1, description="share of the metric that the circuit alone must keep on those pairs"
+    )
     # mask; the other choices are there to compare with
-    mask: MaskChoice = "circuit"
-    mask_share: float = Field(default=0.0045, gt=0, le=0.005)
-    entry_share: float = Field(default=0.2, ge=0, lt=1)
-    read_out_share: float = Field(default=0.25, ge=0, lt=1)
+    mask: MaskChoice = Field(
+        default="circuit",
+        description="where the mask is taken from: `circuit` by contrast within the circuit; to compare with, "
+        "`contrast` everywhere, `gradient` by the forget gradient alone, `random`",
+    )
+    mask_share: float = Field(
+        default=0.0045,
+        gt=0,
+        le=0.005,
+        description="share of all parameters that training may move; most of them return to the base",
+    )
+    entry_share: float = Field(
+        default=0.2, ge=0, lt=1, description="share of the layers, from the first on, that the mask leaves out"
+    )
+    read_out_share: float = Field(
+        default=0.25, ge=0, lt=1, description="share of the layers, up to the last, that the mask leaves out"
+    )
     # retain
-    null_space_energy: float = Field(default=0.9, gt=0, lt=1)
-    fisher_batches: int = Field(default=24, ge=1)
-    fisher_budget: float = Field(default=1.0, gt=0)
-    sampled_texts: int = Field(default=100, ge=1)
-    text_length: int = Field(default=40, ge=8)
+    null_space_energy: float = Field(
+        default=0.9,
+        gt=0,
+        lt=1,
+        description="share of the energy of the retain activations that forgetting is projected away from",
+    )
+    fisher_batches: int = Field(
+        default=24, ge=1, description="batches from which the diagonal Fisher of the retain loss is estimated"
+    )
+    fisher_budget: float = Field(
+        default=1.0, gt=0, description="greatest ½ Σ F Δ² of the edit: the estimated rise of the retain loss, in nats"
+    )
+    sampled_texts: int = Field(
+        default=100, ge=1, description="texts sampled from the base itself, on which it must stay as it is"
+    )
+    text_length: int = Field(default=40, ge=8, description="tokens of each such text, and of each cut of your prose")
     # solve
-    steps: int = Field(default=24, ge=1)
-    steps_between: int = Field(default=6, ge=1)
-    learning_rate: float = Field(default=3e-3, gt=0)
-    training_products: Literal["bfloat16", "float32"] = "bfloat16"
-    snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
-    prompt_divergence_weight: float = Field(default=1.0, ge=0)
-    text_divergence_weight: float = Field(default=1.2, ge=0)
+    steps: int = Field(default=24, ge=1, description="training steps before the first snap")
+    steps_between: int = Field(default=6, ge=1, description="training steps between two snaps")
+    learning_rate: float = Field(
+        default=3e-3, gt=0, description="of Adam on the masked parameters; 0.7 of it after the first snap"
+    )
+    training_products: Literal["bfloat16", "float32"] = Field(
+        default="bfloat16", description="type of the matrix products in training; what is measured never uses it"
+    )
+    snaps: tuple[float, ...] = Field(
+        default=(0.6, 0.6, 0.6, 0.6, 1.0),
+        description="at each snap, the share of the free parameters that is fixed, to an NF4 level or to the base",
+    )
+    prompt_divergence_weight: float = Field(
+        default=1.0,
+        ge=0,
+        description="weight, against the forget term, of the divergence from the base on retain prompts",
+    )
+    text_divergence_weight: float = Field(
+        default=1.2, ge=0, description="the same on texts: the sampled ones and your prose"
+    )
     # deployments to survive, all at once
-    profiles: tuple[Profile, ...] = Field(default=DEFAULT_PROFILES, min_length=1)
+    profiles: tuple[Profile, ...] = Field(
+        default=DEFAULT_PROFILES,
+        min_length=1,
+        description="NF4 deployments that every changed parameter must survive; tables of `block_size`, "
+        "`double_quant`, `cast`, `skip`",
+    )
     # targets and evidence
-    forget_target: float = Field(default=0.08, ge=0, le=1)
-    forget_known: float = Field(default=0.25, ge=0, le=1)
-    forget_pairs: int = Field(default=60, ge=2)
-    retain_pairs: int = Field(default=40, ge=2)
+    forget_target: float = Field(
+        default=0.08,
+        ge=0,
+        le=1,
+        description="accuracy on the forget set to reach; training stops early at half of it, before and after NF4",
+    )
+    forget_known: float = Field(
+        default=0.25, ge=0, le=1, description="accuracy that the base must have on the forget set; below it, ME211"
+    )
+    forget_pairs: int = Field(
+        default=60, ge=2, description="forget pairs held out for CAD; the default policy wants 40 at least (MV405)"
+    )
+    retain_pairs: int = Field(default=40, ge=2, description="retain pairs held out for CAD")
 
     def skips(self) -> tuple[tuple[str, ...] | None, ...]:
         """Return the distinct skip lists of the profiles."""

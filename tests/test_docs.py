@@ -1,15 +1,65 @@
-"""What is generated of the documentation is up to date: pages of the ids, help texts. `python docs/generate.py`."""
+"""The documentation: what is generated is up to date, links and anchors lead somewhere, examples come out as shown.
 
+`python docs/generate.py` writes what is generated. `make docs` checks the pages again as mkdocs reads them.
+"""
+
+import doctest
 import importlib.util
+import os
 import re
+import unicodedata
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
+from mansu.config import Config
 from verify.contract.catalogue import ENTRIES
 
 ROOT = Path(__file__).parent.parent
+TEXTS = ("*.md", "docs/**/*.md", "spec/**/*.md", "benchmarks/*.md", "tests/*/README.md")
+PAGES = sorted({path for pattern in TEXTS for path in ROOT.glob(pattern) if "node_modules" not in path.parts})
+ELSEWHERE = re.compile(r"^[a-z]+:", re.IGNORECASE)
+HUBS = re.compile(r"pypi\.org|pythonhosted|registry\.npmjs|huggingface\.co|hf\.co", re.IGNORECASE)
+
+
+def tokens(path: Path) -> list[Token]:
+    found = MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8"))
+    return [inner for token in found for inner in (token, *(token.children or ()))]
+
+
+def links(path: Path) -> Iterator[str]:
+    for token in tokens(path):
+        target = token.attrs.get("href") or token.attrs.get("src")
+        if target and not ELSEWHERE.match(str(target)):
+            yield str(target)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    parsed = MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8"))
+    titles = [after.children for token, after in pairwise(parsed) if token.type == "heading_open"]
+    slugs: list[str] = []
+    for children in titles:
+        text = "".join(child.content for child in children or ()).strip().lower()
+        kept = "".join(c for c in text if c in "-_ " or unicodedata.category(c)[0] in "LNM")
+        slug = kept.replace(" ", "-")
+        slugs.append(f"{slug}-{slugs.count(slug)}" if slug in slugs else slug)
+    return set(slugs)
+
+
+def broken(path: Path) -> Iterator[str]:
+    for link in links(path):
+        name, _, anchor = link.partition("#")
+        target = Path(os.path.normpath(path.parent / name)) if name else path
+        page = target / "README.md" if target.is_dir() else target
+        if not page.exists() or (anchor and anchor not in anchors(page)):
+            yield link
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +99,58 @@ def test_help_fits_80_columns_and_stands_in_the_readme(generate: ModuleType) -> 
         shown = generate.shown_help(command)
         assert max(map(len, shown.splitlines())) <= 80
         assert f"$ {command} --help\n{shown}" in readme
+
+
+def test_every_field_of_the_configuration_says_what_it_does() -> None:
+    page = (ROOT / "docs" / "config.md").read_text(encoding="utf-8")
+    for name, field in Config.model_fields.items():
+        assert field.description, name
+        assert f"| `{name}` | " in page
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_and_anchor_leads_somewhere(path: Path) -> None:
+    assert list(broken(path)) == []
+
+
+def test_a_broken_link_and_a_broken_anchor_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "b.md").write_text("# One `code`: two\n\n# Same\n\n# Same\n", encoding="utf-8")
+    page = tmp_path / "a.md"
+    page.write_text(
+        "[1](b.md#one-code-two) [2](b.md#same-1) [3](b.md#same-2) [4](c.md) ![5](d.png)\n", encoding="utf-8"
+    )
+    assert list(broken(page)) == ["b.md#same-2", "c.md", "d.png"]
+
+
+def test_no_page_names_a_registry() -> None:
+    sources = [*PAGES, ROOT / "mkdocs.yml", ROOT / "docs" / "requirements.txt"]
+    assert [path.name for path in sources if HUBS.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_every_page_is_in_the_site_s_navigation() -> None:
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
+    nav = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)["nav"]
+
+    def named(node: object) -> Iterator[str]:
+        if isinstance(node, str):
+            yield node
+        for inner in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+            yield from named(inner)
+
+    listed = list(named(nav))
+    assert len(listed) == len(set(listed))
+    top = {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert top <= set(listed)
+    assert all((ROOT / "docs" / name).is_file() or (ROOT / name).is_file() for name in listed)
+
+
+def test_the_examples_of_the_floor_come_out_as_shown() -> None:
+    blocks = re.findall(r"```pycon\n(.*?)```", (ROOT / "docs" / "floor.md").read_text(encoding="utf-8"), re.DOTALL)
+    example = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "floor.md", "floor.md", 0)
+    said: list[str] = []
+    done = doctest.DocTestRunner().run(example, out=said.append)
+    assert done.attempted > 10
+    assert done.failed == 0, "".join(said)
