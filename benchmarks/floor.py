@@ -2,8 +2,8 @@
 
     python benchmarks/floor.py [--parameters 16777216]
 
-Gaussian weights in blocks of 64. A share of them moves by a multiple of the width of its own bin, in a random direction;
-then everything is quantized again, scales included. Nothing here takes care of absmax holders: that is the point.
+Gaussian weights in blocks of 64. A share of them moves by a multiple of the width of its own bin, in a random
+direction; then everything is quantized again, scales included. Nothing here spares absmax holders: that is the point.
 """
 
 import argparse
