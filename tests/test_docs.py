@@ -5,6 +5,7 @@
 
 import doctest
 import importlib.util
+import json
 import os
 import re
 import unicodedata
@@ -14,11 +15,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from mansu.config import Config
+from mansu.config import Config, read_config
+from mansu.request import read_forget, read_retain
 from verify.contract.catalogue import ENTRIES
 
 ROOT = Path(__file__).parent.parent
@@ -154,3 +157,41 @@ def test_the_examples_of_the_floor_come_out_as_shown() -> None:
     done = doctest.DocTestRunner().run(example, out=said.append)
     assert done.attempted > 10
     assert done.failed == 0, "".join(said)
+
+
+def blocks_of(name: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "docs" / name).read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("name", ["config.md", "howto-own-model.md"])
+def test_every_configuration_shown_is_one(name: str, tmp_path: Path) -> None:
+    shown = blocks_of(name, "toml")
+    assert shown
+    for text in shown:
+        (tmp_path / "c.toml").write_text(text, encoding="utf-8")
+        assert read_config(tmp_path / "c.toml") != Config()
+
+
+def test_the_sets_shown_are_sets(tmp_path: Path) -> None:
+    forget, retain = blocks_of("howto-own-model.md", "json")
+    for name, text in (("forget", forget), ("retain", retain)):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    facts, _ = read_forget(tmp_path / "forget")
+    assert [fact.wording for fact in facts] == [0, 1, 0]
+    kept, prose = read_retain(tmp_path / "retain")
+    assert (len(kept), len(prose)) == (1, 1)
+    shown = {key for line in (*forget.splitlines(), *retain.splitlines()) for key in json.loads(line)}
+    table = (ROOT / "docs" / "howto-own-model.md").read_text(encoding="utf-8")
+    assert all(re.search(rf"^\|.*`{key}`.*\|", table, re.MULTILINE) for key in shown)
+
+
+def test_the_benchmark_of_the_floor_still_says_what_the_page_says() -> None:
+    spec = importlib.util.spec_from_file_location("floor", ROOT / "benchmarks" / "floor.py")
+    floor = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(floor)
+    weight = torch.randn(256, 4096, generator=torch.Generator().manual_seed(1))
+    page = (ROOT / "docs" / "floor.md").read_text(encoding="utf-8")
+    for bins, share, shown in ((0.5, 0.01, "51.3"), (0.5, 1.0, "51.7"), (1.0, 0.01, "2.8"), (1.0, 1.0, "17.5")):
+        kept, _ = floor.measured(weight, share, bins, torch.Generator().manual_seed(2))
+        assert f"{shown} %" in page
+        assert kept == pytest.approx(float(shown) / 100, abs=0.02)
