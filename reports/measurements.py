@@ -116,7 +116,7 @@ def depth(points: Sequence[DepthPoint], *, layers: int, late_from: int, floor: f
     shapes += [Line(late, TOP + 6, late, BOTTOM, "mark"), Label(late - 4, BOTTOM - 5, "late", "end", "note")]
     if floor is not None:
         shapes.append(Line(LEFT, y(floor), RIGHT, y(floor), "floor"))
-        shapes.append(Label(RIGHT, y(floor) - 4, f"split-half floor {floor:.2f}", "end", "note"))
+        shapes.append(Label(x(late_from) - 4, y(floor) - 4, f"split-half floor {floor:.2f}", "end", "note"))
     for point in points:
         if point.edited_low is not None and point.edited_high is not None:
             shapes.append(

@@ -36,6 +36,8 @@ QUESTIONS = {
 
 ANSWER = {"pass": "yes", "fail": "no", "undecided": "not decided", "skipped": "not examined"}
 
+_WORST_FIRST: tuple[Status, ...] = ("fail", "undecided", "pass", "skipped")
+
 MEANS_NOT = (
     "It is no proof that nothing of the forgotten material is left: no test of a model can give one.",
     "It is no legal opinion, and no finding that a law, a standard or a right of anybody is satisfied.",
@@ -59,20 +61,17 @@ def said(result: Result) -> str:
 
 
 def questions(result: Result) -> list[Answer]:
-    """Return a question for every group of checks; the worst status of a group is its answer."""
+    """Return a question for every group of checks; the worst status of a group is its answer, but for skipped ones."""
     return [_answer(result, group, question) for group, question in QUESTIONS.items()]
 
 
 def _answer(result: Result, group: str, question: str) -> Answer:
-    statuses = [check.status for check in result.checks if check.group == group and check.status != "skipped"]
-    if not statuses:
-        return Answer(question, "skipped", "no check of this kind was run")
-    worst: Status = "fail" if "fail" in statuses else "undecided" if "undecided" in statuses else "pass"
-    return Answer(question, worst, f"{wording.of(statuses.count('pass'), _others(statuses))} checks passed")
-
-
-def _others(statuses: list[Status]) -> int:
-    return sum(status != "pass" for status in statuses)
+    statuses = [check.status for check in result.checks if check.group == group]
+    ended = [f"{statuses.count(status)} {wording.STATUS[status]}" for status in _WORST_FIRST if status in statuses]
+    worst: Status = next((status for status in _WORST_FIRST if status in statuses), "skipped")
+    if group == "integrity" and worst == "pass" and result.trust.signature != "valid":
+        worst = "undecided"  # the files may be the ones listed, but nobody is known to have signed the list
+    return Answer(question, worst, ", ".join(ended) or "no check of this kind was run")
 
 
 def means(result: Result) -> tuple[str, ...]:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from reports import figures
+from reports import figures, measurements
 from verify.contract.result import DepthPoint, Histogram, Result
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,8 +42,8 @@ def test_nothing_to_draw_is_no_figure() -> None:
     assert draw(Histogram(edges=(), counts=())) is None
     assert figures.codes((), ()) is None
     assert figures.codes((0,) * 16, (0,) * 16) is None
-    assert figures.cad(()) is None
-    assert figures.depth((), layers=3, late_from=2) is None
+    assert measurements.cad(()) is None
+    assert measurements.depth((), layers=3, late_from=2) is None
 
 
 def test_codes_show_sixteen_pairs() -> None:
@@ -55,7 +55,7 @@ def test_codes_show_sixteen_pairs() -> None:
 
 
 def test_whiskers_span_the_interval_and_hold_the_dot(result: Result) -> None:
-    figure = figures.cad(result.erasure.rows)
+    figure = measurements.cad(result.erasure.rows)
     spans = [line for line in of(figure, "line") if line.kind == "whisker" and line.y1 == line.y2]
     assert len(spans) == len(result.erasure.rows)
     width = figures.RIGHT - 12
@@ -67,7 +67,7 @@ def test_whiskers_span_the_interval_and_hold_the_dot(result: Result) -> None:
 
 def test_depth_leaves_out_what_was_not_measured() -> None:
     points = (DepthPoint(from_layer=1, edited=0.25), DepthPoint(from_layer=4, edited=0.75))
-    figure = figures.depth(points, layers=4, late_from=3)
+    figure = measurements.depth(points, layers=4, late_from=3)
     assert len(of(figure, "polyline")) == 1
     start, end = (tuple(map(float, xy.split(","))) for xy in of(figure, "polyline")[0].points.split())
     assert start[0] == figures.LEFT
@@ -82,8 +82,8 @@ def test_everything_stays_inside_the_view_box(result: Result) -> None:
         draw(permanence.update_in_half_bins),
         draw(permanence.margin, mark=result.policy.margin),
         figures.codes(permanence.codes_before, permanence.codes_after),
-        figures.cad(erasure.rows),
-        figures.depth(erasure.depth, layers=erasure.layers, late_from=erasure.late_from),
+        measurements.cad(erasure.rows),
+        measurements.depth(erasure.depth, layers=erasure.layers, late_from=erasure.late_from),
     ]
     for figure in drawn:
         for label in of(figure, "label"):
