@@ -76,6 +76,32 @@ def test_depth_leaves_out_what_was_not_measured() -> None:
     assert "NF4" not in figure.description
 
 
+def test_depth_marks_the_floor_and_the_intervals() -> None:
+    points = (
+        DepthPoint(from_layer=1, edited=0.5, edited_low=0.4, edited_high=0.6),
+        DepthPoint(from_layer=4, edited=0.8),
+    )
+    figure = measurements.depth(points, layers=4, late_from=3, floor=0.5)
+    floor = next(line for line in of(figure, "line") if line.kind == "floor")
+    bars = [line for line in of(figure, "line") if line.kind == "whisker"]
+    assert len(bars) == 1
+    assert bars[0].x1 == bars[0].x2 == figures.LEFT
+    assert floor.y1 == floor.y2 == pytest.approx((bars[0].y1 + bars[0].y2) / 2, abs=0.1)
+    assert "0.500" in figure.description
+    assert not [line for line in of(measurements.depth(points, layers=4, late_from=3), "line") if line.kind == "floor"]
+
+
+def test_axes_show_four_models_for_every_row_of_accuracy(result: Result) -> None:
+    rows = [row for row in result.axes if row.unit == "accuracy" and row.axis != "ptq_gap"]
+    figure = measurements.axes(result.axes, result.policy.forget_accuracy)
+    assert len(of(figure, "dot")) == len(of(figure, "polygon")) == 2 * len(rows)
+    assert len([line for line in of(figure, "line") if line.kind == "whisker"]) == 4 * len(rows)
+    judged = [row for row in rows if row.axis == "forgetting" and row.status != "skipped"]
+    assert len([line for line in of(figure, "line") if line.kind == "mark"]) == len(judged) > 0
+    assert all(row.row in figure.description for row in rows)
+    assert measurements.axes([row for row in result.axes if row.unit == "perplexity"], 0.1) is None
+
+
 def test_everything_stays_inside_the_view_box(result: Result) -> None:
     permanence, erasure = result.permanence[0], result.erasure
     drawn = [
@@ -83,7 +109,8 @@ def test_everything_stays_inside_the_view_box(result: Result) -> None:
         draw(permanence.margin, mark=result.policy.margin),
         figures.codes(permanence.codes_before, permanence.codes_after),
         measurements.cad(erasure.rows),
-        measurements.depth(erasure.depth, layers=erasure.layers, late_from=erasure.late_from),
+        measurements.depth(erasure.depth, layers=erasure.layers, late_from=erasure.late_from, floor=0.4),
+        measurements.axes(result.axes, result.policy.forget_accuracy),
     ]
     for figure in drawn:
         for label in of(figure, "label"):
