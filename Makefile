@@ -36,9 +36,10 @@ $(STAMP): $(PRODUCT)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $(STAMP)
 
-# what the tests of interoperation run with node; without npm they are skipped and say so
-$(INTEROP): tests/interop/package-lock.json $(STAMP)
-	if command -v npm >/dev/null; then npm ci --prefix tests/interop --silent; fi
+# what tests run with node: other tools' verifiers, and checks of the HTML report; without npm they are skipped and say
+# so. The report is also opened in Chromium where one is installed: apt install chromium.
+$(INTEROP): tests/interop/package-lock.json tests/browser/package-lock.json $(STAMP)
+	if command -v npm >/dev/null; then npm ci --prefix tests/interop --silent; npm ci --prefix tests/browser --silent; fi
 	touch $(INTEROP)
 
 # TransformerLens, for the comparison of edge scores, in an environment of its own; without it that test is skipped
@@ -69,4 +70,4 @@ $(SITE)/.installed: docs/requirements.txt
 	touch $(SITE)/.installed
 
 clean:
-	rm -rf $(VENV) $(LENS) $(HARNESS) $(SITE) build/site demo-run tests/interop/node_modules
+	rm -rf $(VENV) $(LENS) $(HARNESS) $(SITE) build/site demo-run tests/interop/node_modules tests/browser/node_modules

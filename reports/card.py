@@ -10,23 +10,13 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import wording
+from reports import summary, wording
 from reports.markdown import VERDICT_MARK, escaped
 from verify.contract.policy import Policy
 from verify.contract.result import Result
 
 START, END = "<!-- mansu: unlearning certificate -->", "<!-- end of mansu: unlearning certificate -->"
 """First and last line of the section: what lies between them is replaced by the next one."""
-
-SAID = {
-    ("PASS", "static"): "The files are the ones signed, and every declared change survives NF4. "
-    "Whether the model forgot was not measured.",
-    ("PASS", "full"): "On the held-out probes the model no longer answers what was to be forgotten, NF4 does not "
-    "bring it back, and what was to be kept is kept.",
-    ("FAIL", ""): "Refused: at least one check does not hold. Nothing is certified.",
-    ("UNDECIDED", ""): "Not decided: something needed to decide is missing. Nothing is certified.",
-}
-"""The verdict in words, by verdict and level; only a pass depends on the level."""
 
 BASE = {
     "signed by the vendor": ("--base-signature", "VENDOR.sig", "--base-key", "VENDOR.pem"),
@@ -39,7 +29,6 @@ BASE = {
 
 def render_card(result: Result, sha256: str) -> str:
     """Return the section with its two markers and a final newline; `sha256` is the digest of result.json's bytes."""
-    level = "" if not result.passed else "static" if result.level == "static" else "full"
     return (
         _environment()
         .get_template("card.md.j2")
@@ -49,8 +38,8 @@ def render_card(result: Result, sha256: str) -> str:
             start=Markup(START),  # noqa: S704  (our own words, as the end and the command)
             end=Markup(END),  # noqa: S704
             mark=VERDICT_MARK[result.verdict],
-            said=SAID[result.verdict, level],
-            forgotten=_forgotten(result),
+            said=summary.said(result),
+            forgotten=summary.forgotten(result),
             open=wording.open_checks(result),
             axes=[(axis, row) for axis, rows in wording.by_axis(result) for row in rows],
             cad=[row for row in result.erasure.rows if row.role == "edited"] if result.erasure else [],
@@ -60,15 +49,6 @@ def render_card(result: Result, sha256: str) -> str:
         )
         + "\n"
     )
-
-
-def _forgotten(result: Result) -> str:
-    """Name the forget set by its commitment: what it is about would say what is still to be hidden."""
-    said = result.provenance
-    if said is None:
-        return "not established: no manifest was read"
-    lines = f"{wording.count(said.forget_lines)} lines, named by their commitment only: SHA-256"
-    return f"{lines} {said.forget_sha256}" if said.forget_sha256 else f"{lines} in the manifest"
 
 
 def _command(result: Result) -> str:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
-from reports import wording
-from verify.contract.result import CadRow, DepthPoint, Histogram
+from verify.contract.result import Histogram
 
 WIDTH = 360.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 350.0, 24.0, 160.0
 KEY = 10.0  # baseline of the names and keys above the plot
-LABEL_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,7 @@ def histogram(data: Histogram, *, title: str, x_label: str, mark: float, mark_la
         f"Histogram of {x_label}, {data.edges[0]:g} to {data.edges[-1]:g}; the last bar also counts what lies beyond. "
         f"The highest bar holds {most:,} values from {low:g} to {high:g}. Marked: {mark_label}."
     )
-    axes = _axes(x, y, x_label, "masked values")
+    axes = frame(x, y, x_label, "masked values")
     return Figure(title, description, 200, (*axes, *bars, Line(position, TOP - 4, position, BOTTOM, "mark"), note))
 
 
@@ -166,7 +164,7 @@ def codes(before: Sequence[int], after: Sequence[int]) -> Figure | None:
         return None
     highest = max(*before, *after)
     x, y = Scale(-0.5, 15.5, LEFT, RIGHT), Scale(0, highest, BOTTOM, TOP + 12)
-    shapes: list[Shape] = [*_axes(None, y, "NF4 code", "masked values")]
+    shapes: list[Shape] = [*frame(None, y, "NF4 code", "masked values")]
     for code, (old, new) in enumerate(zip(before, after, strict=False)):
         shapes += [
             Rect(x(code) - 8, y(old), 7, round(BOTTOM - y(old), 1), "bar before"),
@@ -186,69 +184,8 @@ def codes(before: Sequence[int], after: Sequence[int]) -> Figure | None:
     return Figure("NF4 codes of the masked values, before and after", description, 200, tuple(shapes))
 
 
-def cad(rows: Sequence[CadRow]) -> Figure | None:
-    """Return a dot with its 95 % interval for every row, edited model filled, controls outlined; None if empty."""
-    if not rows:
-        return None
-    pitch, left, top = 34.0, 12.0, 4.0
-    bottom = top + pitch * len(rows)
-    x = Scale(0, 1, left, RIGHT)
-    shapes: list[Shape] = [Line(left, bottom, RIGHT, bottom, "axis")]
-    for tick in ticks(0, 1):
-        shapes += [Line(x(tick), top, x(tick), bottom, "grid"), Label(x(tick), bottom + 14, f"{tick:.1f}")]
-    for index, row in enumerate(rows):
-        y = top + pitch * index + 22
-        kind = "hollow" if "control" in row.role else "solid"
-        centre = x(row.cad.value)
-        shapes += [
-            Label(left, y - 12, _short(wording.cad_label(row)), "start", "note"),
-            Line(x(row.cad.low), y, x(row.cad.high), y, "whisker"),
-            Line(x(row.cad.low), y - 4, x(row.cad.low), y + 4, "whisker"),
-            Line(x(row.cad.high), y - 4, x(row.cad.high), y + 4, "whisker"),
-            _square(centre, y, kind) if row.role.startswith("retain") else Dot(centre, y, kind),
-        ]
-    shapes.append(Label((left + RIGHT) / 2, bottom + 30, "CAD: 0 as the base, 1 erased or inverted", kind="name"))
-    spoken = "; ".join(f"{wording.cad_label(row)}: {wording.decimal(row.cad.value)}" for row in rows)
-    description = f"Dots with 95 percent intervals on a scale from 0 to 1. {spoken}."
-    return Figure("CAD with its intervals", description, bottom + 38, tuple(shapes))
-
-
-def depth(points: Sequence[DepthPoint], *, layers: int, late_from: int) -> Figure | None:
-    """Return the depth profile: CAD over the first layer taken from the reference, a line per model; None if empty."""
-    if not points:
-        return None
-    places = [point.from_layer for point in points]
-    x = Scale(min(places), max(*places, layers), LEFT, RIGHT)
-    y = Scale(0, 1, BOTTOM, TOP + 18)
-    series = {
-        "edited": [(point.from_layer, point.edited) for point in points],
-        "edited, NF4": [(point.from_layer, point.edited_nf4) for point in points if point.edited_nf4 is not None],
-        "base in NF4": [(point.from_layer, point.control_nf4) for point in points if point.control_nf4 is not None],
-    }
-    shapes: list[Shape] = [*_axes(x, y, "reference layers from this one on", "CAD")]
-    late = x(late_from)
-    shapes += [Line(late, TOP + 6, late, BOTTOM, "mark"), Label(late - 4, BOTTOM - 5, "late", "end", "note")]
-    drawn = [(name, values, form) for (name, values), form in zip(series.items(), _FORMS, strict=True) if values]
-    for place, (name, values, form) in enumerate(drawn):
-        dots = [(x(layer), y(value)) for layer, value in values]
-        shapes.append(Polyline(_points(dots), f"series {form}"))
-        key = LEFT + 8 + place * 102
-        shapes += [Line(key - 10, KEY - 4, key + 10, KEY - 4, f"series {form}")]
-        shapes += [_marker(form, *dot) for dot in (*dots, (key, KEY - 4))]
-        shapes.append(Label(key + 14, KEY, name, "start", "note"))
-    description = (
-        f"Lines for {', '.join(name for name, _, _ in drawn)}: CAD when the read-out and the layers from the given one "
-        f"on are the reference's. The dashed line marks layer {late_from}, where the late layers begin. "
-        "The table below has every number."
-    )
-    return Figure("Depth profile of CAD", description, 200, tuple(shapes))
-
-
-_FORMS = ("edited", "nf4", "control")
-
-
-def _axes(x: Scale | None, y: Scale, x_label: str, y_label: str) -> Iterable[Shape]:
-    """Yield grid lines, ticks and names; without `x`, only the x axis and its name."""
+def frame(x: Scale | None, y: Scale, x_label: str, y_label: str) -> Iterable[Shape]:
+    """Yield the grid lines, ticks and names of a plot; without `x`, only the x axis and its name."""
     for tick in ticks(y.low, y.high):
         text = f"{tick:.1f}" if y.high <= 1 else _thousands(tick)
         yield Line(LEFT, y(tick), RIGHT, y(tick), "grid")
@@ -265,24 +202,3 @@ def _axes(x: Scale | None, y: Scale, x_label: str, y_label: str) -> Iterable[Sha
 def _thousands(value: float) -> str:
     """Return a count short enough for the left margin: `12k` for 12,000."""
     return f"{value:g}" if value < 10_000 else f"{value / 1000:g}k"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= LABEL_CHARACTERS else f"{text[: LABEL_CHARACTERS - 1]}…"
-
-
-def _points(dots: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{x:g},{y:g}" for x, y in dots)
-
-
-def _square(x: float, y: float, kind: str) -> Polyline:
-    return Polyline(_points([(x - 3, y - 3), (x + 3, y - 3), (x + 3, y + 3), (x - 3, y + 3)]), kind, "polygon")
-
-
-def _marker(form: str, x: float, y: float) -> Shape:
-    """Return the marker of a series: dot, square or triangle, so that grey prints keep them apart."""
-    if form == "edited":
-        return Dot(x, y, "solid")
-    if form == "nf4":
-        return _square(x, y, "hollow")
-    return Polyline(_points([(x, y - 4), (x + 4, y + 3), (x - 4, y + 3)]), "hollow", "polygon")

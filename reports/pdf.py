@@ -19,11 +19,14 @@ from reports.render import page_css, render_html, render_json
 from verify.contract.result import Result
 
 ATTACHED = "result.json"
+SIGNED = "result.intoto.json"
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
-def render_pdf(result: Result) -> bytes:
+def render_pdf(result: Result, signed: bytes | None = None) -> bytes:
     """Return the report as one PDF file (PDF/UA-1), with the result as an attached JSON file.
+
+    `signed` is the verifier's signed report on that JSON file, if it signs; it is attached beside it.
 
     Raises weasyprint's FatalURLFetchingError if the page asked for anything outside itself; it never does.
     """
@@ -33,19 +36,24 @@ def render_pdf(result: Result) -> bytes:
     _style_figures(page.etree_element)
     document = page.render(stylesheets=[CSS(string=_template("pdf.css"), url_fetcher=refusing())])
     document.metadata.created = document.metadata.modified = result.timing.started
-    document.metadata.attachments = [
-        Attachment(
-            string=data,
-            name=ATTACHED,
-            description="The result that this report renders",
-            relationship="Source",
-            created=started,
-            modified=started,
-            url_fetcher=refusing(),
-        )
-    ]
+    attached = [_attached(data, ATTACHED, "The result that this report renders", "Source", started)]
+    if signed is not None:
+        attached.append(_attached(signed, SIGNED, f"The verifier's signed report on {ATTACHED}", "Supplement", started))
+    document.metadata.attachments = attached
     with _dated(started):
         return bytes(document.write_pdf(pdf_variant="pdf/ua-1", pdf_identifier=hashlib.sha256(data).digest()[:16]))
+
+
+def _attached(data: bytes, name: str, description: str, relationship: str, moment: datetime) -> Attachment:
+    return Attachment(
+        string=data,
+        name=name,
+        description=description,
+        relationship=relationship,
+        created=moment,
+        modified=moment,
+        url_fetcher=refusing(),
+    )
 
 
 def refusing() -> URLFetcher:

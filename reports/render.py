@@ -9,8 +9,10 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import figures, wording
+from reports import figures, measurements, sections, summary, wording
 from reports.circuit import circuit, tables
+from reports.clauses import SOURCES
+from reports.deviations import deviations
 from reports.plain import harmless
 from verify.contract.circuit import CircuitMap
 from verify.contract.failure import Failure
@@ -19,12 +21,19 @@ from verify.contract.result import Erasure, Permanence, Result
 
 def render_html(result: Result) -> str:
     """Return the result as one self-contained HTML page; strings of the result are escaped, hidden characters shown."""
-    css = page_css()
+    sha256 = hashlib.sha256(render_json(result).encode()).hexdigest()
+    css = page_css() + running(result, sha256)
     page = (
         _environment()
         .get_template("certificate.html.j2")
         .render(
             r=result,
+            sha256=sha256,
+            titles=sections.titles(result),
+            empty=sections.empty(result),
+            deviations=deviations(result),
+            sources=SOURCES,
+            axes_figure=measurements.axes(result.axes, result.policy.forget_accuracy),
             css=Markup(css),  # noqa: S704  (our own file, and the policy below admits only its hash)
             css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
             permanence=[(profile, _permanence_figures(profile, result.policy.margin)) for profile in result.permanence],
@@ -38,6 +47,18 @@ def render_html(result: Result) -> str:
 def page_css() -> str:
     """Return the page's one style sheet."""
     return _template("certificate.css") + _template("circuit.css")
+
+
+def running(result: Result, sha256: str) -> str:
+    """Return the rules of what runs at head and foot of every printed page: verdict, date, digest, page of pages."""
+    day = result.timing.started[:10]
+    day = day if day.replace("-", "").isdigit() else ""  # the one string that is not our own
+    return (
+        f'@page {{ @top-left {{ content: "Unlearning certification report: {result.verdict}"; }}'
+        f' @top-right {{ content: "{day}"; }} @bottom-left {{ content: "result.json, SHA-256 {sha256}"; }}'
+        ' @bottom-right { content: "Page " counter(page) " of " counter(pages); } }\n'
+        "@page :first { @top-left { content: none; } @top-right { content: none; } }\n"
+    )
 
 
 def render_circuit(data: CircuitMap, notes: Sequence[str] = ()) -> str:
@@ -76,6 +97,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["w"] = wording
+    environment.globals["s"] = summary
     return environment
 
 
@@ -106,7 +128,9 @@ def _permanence_figures(profile: Permanence, margin: float) -> dict[str, figures
 
 def _erasure_figures(erasure: Erasure) -> dict[str, figures.Figure | None]:
     return {
-        "cad": figures.cad(erasure.rows),
-        "depth": figures.depth(erasure.depth, layers=erasure.layers, late_from=erasure.late_from),
+        "cad": measurements.cad(erasure.rows),
+        "depth": measurements.depth(
+            erasure.depth, layers=erasure.layers, late_from=erasure.late_from, floor=erasure.split_half_floor
+        ),
         "circuit": circuit(erasure.map) if erasure.map else None,
     }

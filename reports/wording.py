@@ -86,6 +86,17 @@ GLOSSARY = (
     ("Bin width", "The length of the interval of weights that share one code. Rounding can undo a smaller change."),
     ("Mask", "The parameters the edit was allowed to change. All others equal the base bit for bit."),
     ("PTQ gap", "Accuracy on the forget set after 4-bit quantization minus before. Above zero: knowledge came back."),
+    ("Manifest", "The producer's signed list of files with their digests, and its claims of how the edit was made."),
+    ("Policy", "The thresholds and rules that the verdict is judged by."),
+    (
+        "Probes",
+        "Questions, prompts and texts that the verifier runs through the model; held out: not used for the edit.",
+    ),
+    ("SHA-256 digest", "64 characters computed from a file; another file, even by one bit, has another digest."),
+    (
+        "95 % interval",
+        "The range in which the value would fall in 95 of 100 repetitions with other probes of the kind.",
+    ),
     ("Circuit", "The connections inside the model that carry its answers on the forget set."),
     ("CAD", "Circuit attribution divergence: 0, the circuit works as in the base; 1, vanished, replaced or inverted."),
     (
@@ -227,6 +238,22 @@ def theorems() -> tuple[Statement, ...]:
 def theorem(statement: Statement) -> str:
     """Return a theorem in words; what is refuted says so first."""
     return statement.words if statement.expected == "proved" else f"It is refuted that: {statement.words}"
+
+
+def rules(policy: Policy) -> list[tuple[str, str]]:
+    """Return which side of an interval counts, and for which numbers."""
+    names = {
+        "forget_rule": "forgetting",
+        "retention_rule": "retention",
+        "perplexity_rule": "perplexity",
+        "ptq_gap_rule": "PTQ gap",
+        "cad_rule": "CAD",
+        "retain_cad_rule": "CAD on the retain set",
+    }
+    sides = dict.fromkeys(getattr(policy, field) for field in names)
+    return [
+        (side, ", ".join(name for field, name in names.items() if getattr(policy, field) == side)) for side in sides
+    ]
 
 
 def thresholds(policy: Policy) -> list[tuple[str, str, str]]:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from reports import figures
+from reports import figures, measurements
 from verify.contract.result import DepthPoint, Histogram, Result
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,8 +42,8 @@ def test_nothing_to_draw_is_no_figure() -> None:
     assert draw(Histogram(edges=(), counts=())) is None
     assert figures.codes((), ()) is None
     assert figures.codes((0,) * 16, (0,) * 16) is None
-    assert figures.cad(()) is None
-    assert figures.depth((), layers=3, late_from=2) is None
+    assert measurements.cad(()) is None
+    assert measurements.depth((), layers=3, late_from=2) is None
 
 
 def test_codes_show_sixteen_pairs() -> None:
@@ -55,7 +55,7 @@ def test_codes_show_sixteen_pairs() -> None:
 
 
 def test_whiskers_span_the_interval_and_hold_the_dot(result: Result) -> None:
-    figure = figures.cad(result.erasure.rows)
+    figure = measurements.cad(result.erasure.rows)
     spans = [line for line in of(figure, "line") if line.kind == "whisker" and line.y1 == line.y2]
     assert len(spans) == len(result.erasure.rows)
     width = figures.RIGHT - 12
@@ -67,7 +67,7 @@ def test_whiskers_span_the_interval_and_hold_the_dot(result: Result) -> None:
 
 def test_depth_leaves_out_what_was_not_measured() -> None:
     points = (DepthPoint(from_layer=1, edited=0.25), DepthPoint(from_layer=4, edited=0.75))
-    figure = figures.depth(points, layers=4, late_from=3)
+    figure = measurements.depth(points, layers=4, late_from=3)
     assert len(of(figure, "polyline")) == 1
     start, end = (tuple(map(float, xy.split(","))) for xy in of(figure, "polyline")[0].points.split())
     assert start[0] == figures.LEFT
@@ -76,14 +76,41 @@ def test_depth_leaves_out_what_was_not_measured() -> None:
     assert "NF4" not in figure.description
 
 
+def test_depth_marks_the_floor_and_the_intervals() -> None:
+    points = (
+        DepthPoint(from_layer=1, edited=0.5, edited_low=0.4, edited_high=0.6),
+        DepthPoint(from_layer=4, edited=0.8),
+    )
+    figure = measurements.depth(points, layers=4, late_from=3, floor=0.5)
+    floor = next(line for line in of(figure, "line") if line.kind == "floor")
+    bars = [line for line in of(figure, "line") if line.kind == "whisker"]
+    assert len(bars) == 1
+    assert bars[0].x1 == bars[0].x2 == figures.LEFT
+    assert floor.y1 == floor.y2 == pytest.approx((bars[0].y1 + bars[0].y2) / 2, abs=0.1)
+    assert "0.500" in figure.description
+    assert not [line for line in of(measurements.depth(points, layers=4, late_from=3), "line") if line.kind == "floor"]
+
+
+def test_axes_show_four_models_for_every_row_of_accuracy(result: Result) -> None:
+    rows = [row for row in result.axes if row.unit == "accuracy" and row.axis != "ptq_gap"]
+    figure = measurements.axes(result.axes, result.policy.forget_accuracy)
+    assert len(of(figure, "dot")) == len(of(figure, "polygon")) == 2 * len(rows)
+    assert len([line for line in of(figure, "line") if line.kind == "whisker"]) == 4 * len(rows)
+    judged = [row for row in rows if row.axis == "forgetting" and row.status != "skipped"]
+    assert len([line for line in of(figure, "line") if line.kind == "mark"]) == len(judged) > 0
+    assert all(row.row in figure.description for row in rows)
+    assert measurements.axes([row for row in result.axes if row.unit == "perplexity"], 0.1) is None
+
+
 def test_everything_stays_inside_the_view_box(result: Result) -> None:
     permanence, erasure = result.permanence[0], result.erasure
     drawn = [
         draw(permanence.update_in_half_bins),
         draw(permanence.margin, mark=result.policy.margin),
         figures.codes(permanence.codes_before, permanence.codes_after),
-        figures.cad(erasure.rows),
-        figures.depth(erasure.depth, layers=erasure.layers, late_from=erasure.late_from),
+        measurements.cad(erasure.rows),
+        measurements.depth(erasure.depth, layers=erasure.layers, late_from=erasure.late_from, floor=0.4),
+        measurements.axes(result.axes, result.policy.forget_accuracy),
     ]
     for figure in drawn:
         for label in of(figure, "label"):

@@ -222,7 +222,7 @@ def test_policy_and_probes_are_shown_with_their_origin() -> None:
 
 def test_static_level_says_what_it_did_not_measure() -> None:
     text = "".join(Page(render_html(load("fail_static"))).text)
-    assert text.count("Not measured: static checks run no model.") == 2
+    assert text.count("Not measured: static checks run no model.") == 3
     assert "What was certified" not in text
 
 

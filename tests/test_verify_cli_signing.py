@@ -1,7 +1,10 @@
 """`--sign-with` and `--check-report` as options: what is written when, what is refused as usage, what is said."""
 
+import hashlib
 import json
 import os
+import re
+import zlib
 from pathlib import Path
 
 import attestations as a
@@ -24,6 +27,12 @@ def call(*words: object) -> int:
     return exited.value.code
 
 
+def streams(pdf: bytes) -> list[bytes]:
+    """What the file's compressed streams hold."""
+    found = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
+    return [zlib.decompress(data) for data in found if data[:1] == b"x"]
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -40,6 +49,22 @@ def test_a_run_that_passed_leaves_report_and_svr(signed: a.Signed, capsys: pytes
     assert "signed with" in said.err
     assert "result.svr.intoto.json" in said.err
     assert said.out.startswith("PASS (static")
+
+
+def test_a_pdf_carries_the_result_and_its_signature(signed: a.Signed, tmp_path: Path) -> None:
+    pytest.importorskip("weasyprint", exc_type=OSError, reason="Pango is not installed")
+    pdf = signed.folder / "report.pdf"
+    assert a.sign(signed, "--key", signed.certificate.keys.public, "--report", f"pdf={pdf}") == 0
+    inside = streams(pdf.read_bytes())
+    result = next(data for data in inside if data == signed.result.read_bytes())
+    bundle = next(data for data in inside if b"dsseEnvelope" in data and data != result)
+    (tmp_path / "result.json").write_bytes(result)
+    (tmp_path / "result.intoto.json").write_bytes(bundle)
+    assert call("--check-report", tmp_path / "result.intoto.json", "--key", signed.verifier.public) == 0
+    bound = read_attestation(signed.report.read_bytes(), VerificationStatement).predicate.reports
+    assert hashlib.sha256(pdf.read_bytes()).hexdigest() in [each.digest.sha256 for each in bound]
+    (tmp_path / "result.json").write_bytes(result.replace(b"PASS", b"FAIL"))
+    assert call("--check-report", tmp_path / "result.intoto.json", "--key", signed.verifier.public) == 1
 
 
 @pytest.mark.parametrize("code", [1, 3])

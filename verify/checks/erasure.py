@@ -7,6 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+from torch import Tensor
+
 from verify.behaviour.probes import Probes
 from verify.checks.catalog import decided, passed, undecided
 from verify.checks.certificate import Certificate
@@ -215,15 +217,21 @@ def cad_row(label: str, role: Role, job: Job, reference: Scored, other: Scored, 
 
 
 def _depth(study: Study, scored: Mapping[Job, Scored], base: Scored, layer: int, late: int) -> DepthPoint:
-    reference = base.cells[::2].mean(0)
+    reference = base.cells[::2]
+
+    def cells(which: Which) -> Tensor:
+        return scored[study.needed(Job(which, layer, "half"))].cells
 
     def value(which: Which) -> float:
-        return cad(reference, scored[study.needed(Job(which, layer, "half"))].cells.mean(0))
+        return cad(reference.mean(0), cells(which).mean(0))
 
     quantized = layer in _nf4_depths(study.layers, late)
+    interval = bootstrap(reference, cells("edited"), None, seed=SEED).cad
     return DepthPoint(
         from_layer=layer,
         edited=value("edited"),
+        edited_low=interval.low,
+        edited_high=interval.high,
         edited_nf4=value("edited_nf4") if quantized else None,
         control_nf4=value("base_nf4") if quantized else None,
     )

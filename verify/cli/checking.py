@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from verify.cli.arguments import report_target, require_outside
 from verify.cli.output import deliver, discard, in_colour, render
 from verify.cli.progress import bars
-from verify.cli.signing import Written, finish, prepare
+from verify.cli.signing import Written, finish, prepare, sealed
 from verify.errors import UsageError
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def check_certificate(order: Order, delivery: Delivery) -> int:
     written = []
     for form, path in targets:
         detail = delivery.detail if path == delivery.output else "normal"
-        written.append(Written(form, path, deliver(render(result, form, detail=detail), path)))
+        rendered = render(result, form, detail=detail, signed=partial(sealed, signing, result))
+        written.append(Written(form, path, deliver(rendered, path)))
     finish(signing, result, written)
     if delivery.output is None:
         deliver(render(result, delivery.form, detail=delivery.detail, colour=in_colour(None)), None)

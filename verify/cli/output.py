@@ -21,14 +21,24 @@ _PANGO = (
 )
 
 
-def render(result: "Result", form: str, *, detail: "Detail" = "normal", colour: bool = False) -> str | bytes:
-    """Return the result in one of the forms of `verify.cli.arguments.REPORTS`; `detail` and `colour` are for text."""
+def render(
+    result: "Result",
+    form: str,
+    *,
+    detail: "Detail" = "normal",
+    colour: bool = False,
+    signed: Callable[[str, bytes], bytes | None] | None = None,
+) -> str | bytes:
+    """Return the result in one of the forms of `verify.cli.arguments.REPORTS`; `detail` and `colour` are for text.
+
+    `signed` returns a signed report on a file of the given name and bytes, if the verifier signs; a PDF carries it.
+    """
     import reports  # noqa: PLC0415  (jinja2 is not needed for help)
 
     if form == "pdf":
-        from reports.pdf import render_pdf  # noqa: PLC0415  (needs Pango, which only this form may ask for)
+        from reports.pdf import ATTACHED, render_pdf  # noqa: PLC0415  (needs Pango, which only this form may ask for)
 
-        return render_pdf(result)
+        return render_pdf(result, signed(ATTACHED, reports.render_json(result).encode()) if signed else None)
     if form == "text":
         text = reports.render_text(result, detail=detail)
         return reports.coloured(text) if colour else text

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from verify.contract.result import Result
-    from verify.contract.verification import BoundFile
+    from verify.contract.verification import BoundFile, VerificationStatement
 
 MEDIA_TYPES = {
     "card": "text/markdown",
@@ -96,7 +96,35 @@ def finish(signing: Signing | None, result: "Result", written: Sequence[Written]
 
     from verify.artefact import fingerprint, write_atomic  # noqa: PLC0415  (not needed for help)
     from verify.artefact.attestation import seal_attestation  # noqa: PLC0415
-    from verify.attestation import report_statement, svr_statement  # noqa: PLC0415
+    from verify.attestation import svr_statement  # noqa: PLC0415
+
+    own = fingerprint(signing.key.public_key())
+    statement = _statement(signing, result, written)
+    write_atomic(signing.report, seal_attestation(statement, signing.key))
+    signed = [signing.report]
+    if result.verdict == "PASS":
+        write_atomic(signing.svr, seal_attestation(svr_statement(statement), signing.key))
+        signed.append(signing.svr)
+    typer.echo(f"signed with {own}: {', '.join(map(str, signed))}", err=True)
+
+
+def sealed(signing: Signing | None, result: "Result", name: str, data: bytes) -> bytes | None:
+    """Return a signed report that binds the result's JSON file alone, `data` under `name`; None without a key.
+
+    A PDF carries it, which the report beside it binds in turn. Raises UsageError as `finish` does.
+    """
+    if signing is None:
+        return None
+
+    from verify.artefact.attestation import seal_attestation  # noqa: PLC0415  (not needed for help)
+
+    statement = _statement(signing, result, [Written("json", Path(name), data)])
+    return seal_attestation(statement, signing.key)
+
+
+def _statement(signing: Signing, result: "Result", written: Sequence[Written]) -> "VerificationStatement":
+    from verify.artefact import fingerprint  # noqa: PLC0415  (not needed for help)
+    from verify.attestation import report_statement  # noqa: PLC0415
 
     own = fingerprint(signing.key.public_key())
     if result.trust.key_fingerprint == own:
@@ -104,13 +132,7 @@ def finish(signing: Signing | None, result: "Result", written: Sequence[Written]
     first = next(entry for entry in written if entry.form == "json")
     others = [_bound(entry) for entry in written if entry is not first]
     versions = {name: version(name) for name in PLATFORM}
-    statement = report_statement(result, _bound(first), others, versions=versions)
-    write_atomic(signing.report, seal_attestation(statement, signing.key))
-    signed = [signing.report]
-    if result.verdict == "PASS":
-        write_atomic(signing.svr, seal_attestation(svr_statement(statement), signing.key))
-        signed.append(signing.svr)
-    typer.echo(f"signed with {own}: {', '.join(map(str, signed))}", err=True)
+    return report_statement(result, _bound(first), others, versions=versions)
 
 
 def _bound(entry: Written) -> "BoundFile":

@@ -127,10 +127,15 @@ class CadRow(Schema):
 
 
 class DepthPoint(Schema):
-    """CAD with the reference read-out and the reference layers from `from_layer` on."""
+    """CAD with the reference read-out and the reference layers from `from_layer` on.
+
+    `edited_low` and `edited_high` are the 95 % interval of `edited`; results of older verifiers lack them.
+    """
 
     from_layer: int
     edited: float
+    edited_low: float | None = None
+    edited_high: float | None = None
     edited_nf4: float | None = None
     control_nf4: float | None = None
 
