@@ -17,9 +17,9 @@ from verify.circuits.gradients import integrate, scaled_rows
 from verify.circuits.norms import Normed, PostNormStep
 from verify.circuits.running import Changes, Prompts, Subject, head_outputs
 
-_WITHIN, _AFTER = 64, 256
+_WITHIN, _AFTER = 64, 128
 """Most positions of which whole writers are formed: between a forward and its backward pass, and after all of them."""
-_LAYERS = 2
+_LAYERS = 4
 """How many layers' readers are formed at a time; for each such block the writers before it are formed again."""
 
 
