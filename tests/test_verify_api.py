@@ -22,8 +22,14 @@ ROOT = Path(__file__).parent.parent
 
 
 DEPLOYED = {
-    **{"profile": "nf4", "dtype": "bfloat16", "compute_dtype": "float32", "quantized": 1, "unquantized": 1},
-    **{"differing": [], "differing_total": 0, "files": []},
+    "profile": "nf4",
+    "dtype": "bfloat16",
+    "compute_dtype": "float32",
+    "quantized": 1,
+    "unquantized": 1,
+    "differing": [],
+    "differing_total": 0,
+    "files": [],
 }
 
 
