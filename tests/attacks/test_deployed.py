@@ -203,6 +203,7 @@ ATTACKS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "suppressed tokens": ("plain", "MV709", config({"suppress_tokens": [1]}, "generation_config.json")),
     "a truth for a number": ("plain", "MV709", config({"bos_token_id": True}, "generation_config.json")),
     "an index of other weights": ("plain", "MV709", written("pytorch_model.bin.index.json", '{"weight_map": {}}')),
+    "a tokenizer without its configuration": ("plain", "MV709", lambda f: (f / "tokenizer_config.json").unlink()),
     "another end": ("plain", "MV709", config({"eos_token_id": 7}, "generation_config.json")),
     "a link": ("plain", "MV701", as_a_link),
     "bytes after the weights": ("plain", "MV701", with_trailing_bytes),
@@ -254,6 +255,21 @@ def test_the_nf4_of_the_base_is_not_that_of_the_edited_model(made: Made, capsys:
     assert (answer.code, set(answer.failed)) == (1, {"MV706"})
     assert all(name in answer.failed["MV706"] for name in made.certificate.edits)
     assert all(f"{indices.numel()} of " in answer.failed["MV706"] for indices, _ in made.certificate.edits.values())
+
+
+def test_generation_settings_left_out(
+    certificate: c.Certificate, made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the file transformers derives settings from the configuration: the certified ones, or not."""
+    folder = Path(shutil.copytree(made.plain, tmp_path / "deployed"))
+    (folder / "generation_config.json").unlink()
+    assert ask(folder, made, capsys) == Answer(0, {}), "those that it derives"
+    for model in (certificate.out / "model", certificate.base):
+        config({"suppress_tokens": [1]}, "generation_config.json")(model)
+    c.sign(certificate, c.digests_of(certificate.base))
+    mine = Made(certificate, made.plain, made.double, made.fp4, made.base)
+    answer = ask(folder, mine, capsys)
+    assert (answer.code, set(answer.failed)) == (1, {"MV709"}), answer.failed
 
 
 def test_fp4_under_the_name_of_nf4(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,9 @@ CHECK = "MV702"
 PROFILE = "MV703"
 QUANTIZATION = "quantization_config"
 GENERATION = "generation_config.json"
+TOKENIZER = "tokenizer.json"
+_WITH_TOKENIZER = frozenset(["chat_template.jinja", "tokenizer_config.json"])
+"""Files without which the certified tokenizer is another one."""
 _FREE = frozenset(["README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "USE_POLICY.md", ".gitattributes"])
 """Files that no loader reads."""
 _OF_THE_COPY = frozenset(["_name_or_path", "dtype", "quantization_config", "torch_dtype", "transformers_version"])
@@ -79,12 +82,19 @@ def other_files(others: Mapping[str, bytes], certified: Mapping[str, bytes]) -> 
     apart = _FREE | {CONFIG, INDEX_NAME}
     mine, theirs = others.keys() - apart, certified.keys() - apart
     odd = [name for name in sorted(mine) if not _same_file(name, others[name], certified)]
-    return odd, sorted(theirs - mine), len(mine)
+    absent = theirs - mine
+    needed = absent & _WITH_TOKENIZER if TOKENIZER in mine else frozenset[str]()
+    if GENERATION in absent and not _is_derived(certified[GENERATION], certified):
+        needed |= {GENERATION}
+    odd += [f"{name} (not there)" for name in sorted(needed)]
+    return odd, sorted(absent - needed), len(mine)
 
 
 def _same_file(name: str, data: bytes, certified: Mapping[str, bytes]) -> bool:
     if name == GENERATION:
-        return _same_generation(data, certified.get(name)) or _is_derived(data, certified)
+        return _same_generation(data, certified.get(name)) or (
+            GENERATION not in certified and _is_derived(data, certified)
+        )
     if name not in certified:
         return False
     if data == certified[name]:
@@ -108,7 +118,7 @@ def _same_generation(data: bytes, certified: bytes | None) -> bool:
 def _is_derived(data: bytes, certified: Mapping[str, bytes]) -> bool:
     """Tell whether a generation configuration says only what transformers derives from the certified configuration."""
     value, config = _json(data), _json(certified[CONFIG])
-    if GENERATION in certified or not isinstance(value, dict) or not isinstance(config, dict):
+    if not isinstance(value, dict) or not isinstance(config, dict):
         return False
     known = {**config, **_DERIVED}
     return all(key in _OF_THE_COPY or _equal(part, known.get(key)) for key, part in value.items())
