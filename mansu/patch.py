@@ -50,9 +50,11 @@ _PIECE = 1 << 22
 class Signed:
     """What a manifest says: digests of the base's files, of the certified model's and of the other certified files.
 
-    `signer` is the fingerprint of the key that signed it, None where no key was given to check.
+    `signer` is the fingerprint of the key that signed it, None where no key was given to check. `manifest` is the file
+    as it was read: what is written on is what was checked.
     """
 
+    manifest: bytes
     statement: Statement
     base: Mapping[str, str]
     model: Mapping[str, str]
@@ -164,7 +166,7 @@ def _open(folder: Path, keys: Sequence[Path]) -> Signed:
     if odd or LEDGER not in rest or rest.keys() & {MANIFEST, SIGNATURE, EDITED}:
         expected = "a ledger, and a base and a model of the same files"
         raise _unusable("the manifest is of no base with a patch", expected, shown(odd[0]) if odd else "none")
-    return Signed(statement, base, model, rest, signer)
+    return Signed(data, statement, base, model, rest, signer)
 
 
 def _copy_rest(source: Path, folder: Path, signed: Signed) -> None:
@@ -173,9 +175,9 @@ def _copy_rest(source: Path, folder: Path, signed: Signed) -> None:
         with open_regular(name, root=source, limit=None if name == LEDGER else _LARGEST) as file:
             found = _copied(file, folder / name)
         _require(name, found, digest, "the file")
-    for name in (MANIFEST, SIGNATURE):
-        if name == MANIFEST or os.path.lexists(source / name):
-            write_atomic(folder / name, read_regular(name, root=source, limit=MAX_BYTES))
+    write_atomic(folder / MANIFEST, signed.manifest)
+    if os.path.lexists(source / SIGNATURE):
+        write_atomic(folder / SIGNATURE, read_regular(SIGNATURE, root=source, limit=MAX_BYTES))
 
 
 def _copied(file: OpenFile, path: Path) -> str:

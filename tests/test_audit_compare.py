@@ -143,6 +143,41 @@ def test_nothing_changed_and_nothing_quantized_changed(tiny_base: Path, tmp_path
     assert found.total.median_update == pytest.approx(1, rel=found.total.median_error)
 
 
+def test_an_update_that_scales_carry_is_not_called_undone_and_no_more(tiny_base: Path, tmp_path: Path) -> None:
+    doubled = edited(tiny_base, tmp_path / "doubled", lambda n, w: w * 2 if "_proj" in n else w)
+    found = audit(tiny_base, doubled, progress=silent)
+    assert (found.total.nf4.crossed, found.total.nf4.undone) == (0, 1)
+    assert found.total.nf4.realised == pytest.approx(1, abs=0.02)
+    assert "but scales that moved carry" in found.headline
+
+
+@pytest.mark.parametrize("rewritten", [0, 1], ids=["edited", "base"])
+def test_a_head_that_one_side_ties_is_not_left_out(rewritten: int, tiny_base: Path, tmp_path: Path) -> None:
+    pair = [tmp_path / "base", tmp_path / "edited"]
+    for folder in pair:
+        shutil.copytree(tiny_base, folder)
+    folder = pair[1 - rewritten]
+    tensors = load_file(folder / "model.safetensors")
+    tensors["lm_head.weight"] = -tensors["model.embed_tokens.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    with pytest.raises(UsageError) as caught:
+        audit(*pair, progress=silent)
+    assert caught.value.id == "ME291"
+
+
+def test_a_skip_list_of_the_edited_model_alone_is_refused(tiny_base: Path, small_edit: Path, tmp_path: Path) -> None:
+    after = tmp_path / "after"
+    shutil.copytree(small_edit, after)
+    config = json.loads((after / "config.json").read_text())
+    own = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "llm_int8_skip_modules": ["model"]}
+    (after / "config.json").write_text(json.dumps(config | {"quantization_config": own}))
+    with pytest.raises(UsageError) as caught:
+        audit(tiny_base, after, progress=silent)
+    assert caught.value.id == "ME295"
+
+
 def _drop(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     tensors.popitem()

@@ -13,11 +13,13 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from verify.artefact import open_regular, read_layout
 from verify.check import check
 from verify.checks.catalog import DEPLOYED_CATALOGUE
 from verify.checks.deployed_folder import locate
+from verify.checks.deployed_tensors import Digests, digest
 from verify.contract.result import Result
-from verify.errors import UsageError
+from verify.errors import ArtefactError, UsageError
 from verify.nf4 import double_quantize, quantize
 
 DOWN = "model.layers.0.mlp.down_proj.weight"
@@ -208,3 +210,21 @@ def test_statistics_averaged_on_another_backend_are_compared_under_their_own_off
     other = nested.absmax.numpy().tobytes()
     d.with_bytes(folder, DOWN + ".nested_absmax", lambda data: data.__setitem__(slice(None), other))
     assert checked(folder, tiny_certificate).verdict == "PASS"
+
+
+def test_a_file_swapped_after_its_header_was_read_is_not_hashed_as_the_first(
+    saved: dict[str, Path], copied: Path
+) -> None:
+    """Else the digest in the result would be that of a file that never was: one header, and another's tensors."""
+    name = "model.safetensors"
+    with open_regular(name, root=saved["plain"]) as file:
+        layout = read_layout(file.read, file.size, name=name)
+        digest(file, layout, Digests(), progress=lambda _count: None)
+    path = copied / name
+    norms = [b"layers.0.input_layernorm", b"layers.1.input_layernorm"]
+    data = path.read_bytes().replace(norms[0], b"%", 1).replace(norms[1], norms[0], 1).replace(b"%", norms[1], 1)
+    for spoiled in (data, path.read_bytes() + b"\0"):
+        path.write_bytes(spoiled)
+        with open_regular(name, root=copied) as file, pytest.raises(ArtefactError, match="changed") as caught:
+            digest(file, layout, Digests(), progress=lambda _count: None)
+        assert caught.value.id == "MV101"

@@ -46,6 +46,7 @@ def test_the_sentence_holds_every_number_once() -> None:
         ({"cad_late": 0.7}, "at least 0.700"),
         ({"rho": 0.1}, "ρ within ±0.100"),
         ({"cad_rule": "interval"}, "after NF4, with the whole 95 % interval,"),
+        ({"cad_rule": "interval"}, "at least -0.250), with the whole 95 % interval."),
         ({"cad_rule": "overlap"}, "after NF4, or the 95 % interval reaches it,"),
     ],
 )

@@ -115,6 +115,18 @@ def test_another_base_is_named_before_anything_is_written(
     refused("ME302", lambda: patch.apply(exported, tiny_certificate.out / "model", out), out)
 
 
+def test_a_manifest_swapped_after_its_signature_was_checked_is_not_written_on(
+    exported: Path, tiny_certificate: c.Certificate, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "p"))
+    signed = patch._open(folder, [tiny_certificate.keys.public])
+    checked = (folder / "m.json").read_bytes()
+    (folder / "m.json").write_bytes(b"another")
+    (tmp_path / "out").mkdir()
+    patch._copy_rest(folder, tmp_path / "out", signed)
+    assert (tmp_path / "out" / "m.json").read_bytes() == checked
+
+
 SPOILED = {
     "an edited value": ("edited.safetensors", "ME303"),
     "the ledger": ("ledger.safetensors", "ME303"),

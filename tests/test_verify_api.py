@@ -21,6 +21,18 @@ from verify.contract.policy import Policy
 ROOT = Path(__file__).parent.parent
 
 
+DEPLOYED = {
+    "profile": "nf4",
+    "dtype": "bfloat16",
+    "compute_dtype": "float32",
+    "quantized": 1,
+    "unquantized": 1,
+    "differing": [],
+    "differing_total": 0,
+    "files": [],
+}
+
+
 def test_the_examples_of_the_documentation(
     tiny_certificate: c.Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +113,13 @@ def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], byt
         changed(lambda d: d.update(checks=[])),
         changed(lambda d: d["checks"][0].update(status="fail")),
         changed(lambda d: d["checks"][0].update(status="undecided")),
+        changed(lambda d: d["checks"][0].update(status="skipped")),
+        changed(lambda d: [one.update(status="skipped") for one in d["checks"] if one["id"].startswith("MV4")]),
+        changed(lambda d: d.update(checks=d["checks"][:1])),
+        changed(lambda d: d.update(checks=[one for one in d["checks"] if one["group"] != "erasure"])),
+        changed(lambda d: d["checks"].append(d["checks"][0])),
+        changed(lambda d: d.update(deployed=DEPLOYED)),
+        changed(lambda d: d["checks"].append({**d["checks"][0], "id": "MV701", "group": "deployed"})),
     ],
 )
 def test_a_result_with_more_than_one_reading_is_refused(spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
@@ -127,3 +146,15 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     assert caught.value.id == "ME310"
     with pytest.raises(verify.UsageError, match="no manifest"):
         verify.show(tmp_path / "m.json")
+
+
+def test_a_static_pass_is_not_read_as_a_full_one(tiny_certificate: c.Certificate, tmp_path: Path) -> None:
+    path, model = tmp_path / "result.json", tiny_certificate.out / "model"
+    result = check(model, tiny_certificate.manifest, keys=tiny_certificate.keys.public, level="static")
+    path.write_text(result.model_dump_json(by_alias=True))
+    assert verify.load_result(path) == result
+    assert result.passed
+    for level in ("full", "own-probes"):
+        path.write_text(result.model_copy(update={"level": level}).model_dump_json(by_alias=True))
+        with pytest.raises(verify.UsageError, match="contradicts itself"):
+            verify.load_result(path)

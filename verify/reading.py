@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from verify.artefact import read_regular, read_unverified, shown, strict_json
 from verify.artefact.envelope import MAX_BYTES
 from verify.artefact.named import read_named
+from verify.checks.verdict import verdict
 from verify.contract.manifest import Statement
 from verify.contract.result import RESULT_SCHEMA, Result, exit_code
 from verify.errors import ArtefactError, UsageError
@@ -15,6 +16,11 @@ from verify.errors import ArtefactError, UsageError
 LARGEST_RESULT = 64 * 1024 * 1024
 """Bytes of a result.json that is read."""
 _ERROR = "ME310"
+_GROUPS = {
+    "static": {"integrity", "permanence"},
+    "full": {"integrity", "permanence", "forgetting", "retention", "erasure"},
+}
+"""Groups of which a pass of a level needs a check that holds."""
 _REMEDY = "give a result.json of this version: mansu-verify ... --report json=result.json"
 
 
@@ -57,14 +63,17 @@ def show(manifest: str | PathLike[str]) -> Statement:
 
 
 def _require_verdict(result: Result, name: str) -> None:
-    """Refuse a verdict that contradicts the result's own checks: a file edited by hand, or half of one."""
+    """Refuse a verdict that contradicts the result's own checks: a file edited by hand, or half of one.
+
+    A check of the level that was skipped is no pass, and neither is a level whose groups were not all looked at.
+    """
     statuses = {check.status for check in result.checks}
-    follows = {
-        "PASS": "pass" in statuses and not statuses & {"fail", "undecided"},
-        "UNDECIDED": "fail" not in statuses,
-        "FAIL": "fail" in statuses,
-    }
-    if not follows[result.verdict] or result.exit_code != exit_code(result.verdict):
+    once = len({check.id for check in result.checks}) == len(result.checks)
+    held = {check.group for check in result.checks if check.status == "pass"}
+    wanted = _GROUPS["static" if result.level == "static" else "full"] | ({"deployed"} if result.deployed else set())
+    whole = result.verdict != "PASS" or (wanted <= held and ("deployed" in held) == (result.deployed is not None))
+    follows = bool(statuses) and once and whole and verdict(result.checks, result.level) == result.verdict
+    if not follows or result.exit_code != exit_code(result.verdict):
         found = f"{result.verdict}, exit code {result.exit_code}, checks {', '.join(sorted(statuses)) or 'none'}"
         raise _refused(f"{name} contradicts itself", "the verdict that its checks come to", found)
 

@@ -192,6 +192,8 @@ ATTACKS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "another activation": ("plain", "MV702", config({"hidden_act": "relu"})),
     "another rope": ("plain", "MV702", config({"rope_parameters": {"rope_type": "default", "rope_theta": 9.0}})),
     "another norm": ("plain", "MV702", config({"rms_norm_eps": 0.1})),
+    "another rope, to older loaders": ("plain", "MV702", config({"rope_theta": 9.0})),
+    "a scaled rope, to older loaders": ("plain", "MV702", config({"rope_scaling": None})),
     "code by the configuration": ("plain", "MV702", config({"auto_map": {"AutoModelForCausalLM": "x--y.Z"}})),
     "a kernel by the configuration": ("plain", "MV702", config({"attn_implementation": "somebody/kernel"})),
     "code in the folder": ("plain", "MV702", with_code),
@@ -199,6 +201,9 @@ ATTACKS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "another tokenizer": ("plain", "MV709", lambda f: d.with_config(f, _other_words, "tokenizer.json")),
     "another template": ("plain", "MV709", written("chat_template.jinja", "{{ messages }}")),
     "suppressed tokens": ("plain", "MV709", config({"suppress_tokens": [1]}, "generation_config.json")),
+    "a truth for a number": ("plain", "MV709", config({"bos_token_id": True}, "generation_config.json")),
+    "an index of other weights": ("plain", "MV709", written("pytorch_model.bin.index.json", '{"weight_map": {}}')),
+    "a tokenizer without its configuration": ("plain", "MV709", lambda f: (f / "tokenizer_config.json").unlink()),
     "another end": ("plain", "MV709", config({"eos_token_id": 7}, "generation_config.json")),
     "a link": ("plain", "MV701", as_a_link),
     "bytes after the weights": ("plain", "MV701", with_trailing_bytes),
@@ -250,6 +255,21 @@ def test_the_nf4_of_the_base_is_not_that_of_the_edited_model(made: Made, capsys:
     assert (answer.code, set(answer.failed)) == (1, {"MV706"})
     assert all(name in answer.failed["MV706"] for name in made.certificate.edits)
     assert all(f"{indices.numel()} of " in answer.failed["MV706"] for indices, _ in made.certificate.edits.values())
+
+
+def test_generation_settings_left_out(
+    certificate: c.Certificate, made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the file transformers derives settings from the configuration: the certified ones, or not."""
+    folder = Path(shutil.copytree(made.plain, tmp_path / "deployed"))
+    (folder / "generation_config.json").unlink()
+    assert ask(folder, made, capsys) == Answer(0, {}), "those that it derives"
+    for model in (certificate.out / "model", certificate.base):
+        config({"suppress_tokens": [1]}, "generation_config.json")(model)
+    c.sign(certificate, c.digests_of(certificate.base))
+    mine = Made(certificate, made.plain, made.double, made.fp4, made.base)
+    answer = ask(folder, mine, capsys)
+    assert (answer.code, set(answer.failed)) == (1, {"MV709"}), answer.failed
 
 
 def test_fp4_under_the_name_of_nf4(made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

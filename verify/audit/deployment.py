@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from verify.artefact import shown, strict_json
-from verify.checks.architecture import CONFIG, Skip, architecture
+from verify.checks.architecture import CONFIG, Architecture, Skip, architecture
 from verify.errors import UsageError
 from verify.nf4.codebook import BLOCK_SIZE
 from verify.nf4.rows import Cast
@@ -18,6 +18,7 @@ from verify.nf4.rows import Cast
 Named = Literal["BF16", "F16", "F32"]
 _NAMED: dict[str, Named] = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _CASTS: dict[str, Cast] = {"BF16": "bf16", "F16": "fp16"}
+QUANTIZATION = "quantization_config"
 FLOATS = ("F32", "BF16", "F16")
 """Dtypes that NF4 can quantize, by their safetensors names."""
 
@@ -48,15 +49,27 @@ class Deployment:
 def deployment(base: Mapping[str, bytes], edited: Mapping[str, bytes], *, tensors: int) -> Deployment:
     """Derive the deployment from the small files of both folders; of an edited side without configuration, the base's.
 
-    Raises ArtefactError MV106 where no model can be built from the base's configuration, UsageError ME295 where a
-    configuration asks for another quantization than NF4.
+    Raises ArtefactError MV106 where no model can be built from a configuration, UsageError ME291 where the two describe
+    different tensors, ME295 where one asks for another quantization than NF4 or the edited one for another skip list.
     """
     config = _config(base)
     skip, double_quant, plain = _quantization(config)
     files = {**base, CONFIG: json.dumps(plain).encode()} if CONFIG in base else base
     found = architecture(files, (skip,), tensors=tensors)
     other = _config(edited) if CONFIG in edited else config
-    _quantization(other)
+    own, _, its = _quantization(other)
+    if QUANTIZATION in other and own != skip:
+        raise UsageError(
+            "the two configurations skip different modules",
+            expected=f"llm_int8_skip_modules {shown(skip)}, as in the base",
+            found=shown(own),
+            remedy="give both folders one quantization_config, or remove it",
+            error_id="ME295",
+        )
+    if CONFIG in edited:
+        _require_same_tensors(
+            found, architecture({**edited, CONFIG: json.dumps(its).encode()}, (skip,), tensors=tensors)
+        )
     return Deployment(
         architecture=found.name,
         quantized={entry.name: entry.transposed for entry in found.quantized[skip]},
@@ -65,6 +78,23 @@ def deployment(base: Mapping[str, bytes], edited: Mapping[str, bytes], *, tensor
         skip=skip,
         double_quant=double_quant,
     )
+
+
+def _require_same_tensors(base: Architecture, edited: Architecture) -> None:
+    """Raise UsageError ME291 unless both sides have one class, one shape per tensor, and a tied head both or neither.
+
+    A head that only the base ties would be left out of the comparison, and is a tensor of its own in the edited model.
+    """
+    for what in ("name", "tied", "shapes"):
+        one, other = getattr(base, what), getattr(edited, what)
+        if one != other:
+            raise UsageError(
+                f"the two configurations describe different models ({what})",
+                expected="one class, and the same tensors" if what == "shapes" else f"{shown(one)}, as in the base",
+                found="other shapes" if what == "shapes" else shown(other),
+                remedy="give two folders of one model, before and after the edit",
+                error_id="ME291",
+            )
 
 
 def _config(files: Mapping[str, bytes]) -> dict[str, Any]:
@@ -85,8 +115,8 @@ def _cast(stored: str, named: Named | None) -> Cast:
 
 def _quantization(config: Mapping[str, Any]) -> tuple[Skip, bool, dict[str, Any]]:
     """Return the skip list and statistics mode of a folder's own quantization, and its configuration without it."""
-    plain = {key: value for key, value in config.items() if key != "quantization_config"}
-    own = config.get("quantization_config")
+    plain = {key: value for key, value in config.items() if key != QUANTIZATION}
+    own = config.get(QUANTIZATION)
     if own is None:
         return None, False, plain
     nf4 = isinstance(own, dict) and own.get("load_in_4bit") is True and own.get("bnb_4bit_quant_type") == "nf4"

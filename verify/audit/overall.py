@@ -35,6 +35,10 @@ _INTERNAL = frozenset({"MV302"})
 """Refusals that blame this program, not what it was given."""
 
 
+_MOST = 0.5
+"""A share from which the sentence calls something most of an update."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sets:
     """What to measure on: a forget set, a retain set, or a folder of probes; nothing where all are None."""
@@ -279,7 +283,17 @@ def _update(total: Total) -> str:
         return "NF4 will undo nothing of this update: it lies in tensors that stay unquantized"
     where = " in quantized tensors" if total.other_changed else ""
     undone = _percent(total.nf4.undone) if total.nf4.undone else "nothing"
-    return f"NF4 will undo {undone} of this update{where}"
+    return f"NF4 will undo {undone} of this update{where}{_carried(total.nf4)}"
+
+
+def _carried(nf4: Survival) -> str:
+    """Say where most values keep their codes and what NF4 makes of the update is the update: scales carry it."""
+    if not nf4.undone or nf4.undone <= _MOST or not nf4.energy or nf4.realised is None:
+        return ""
+    along = nf4.realised / nf4.energy  # the cosine between the update and what NF4 makes of it
+    if along <= _MOST or nf4.realised <= _MOST:
+        return ""
+    return f", counted by codes, but scales that moved carry {_percent(nf4.realised)} of it"
 
 
 def _comes_back(rows: Sequence[BehaviourRow]) -> str:

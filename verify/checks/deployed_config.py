@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from verify.artefact import shown, strict_json
 from verify.artefact.bnb import DTYPES
+from verify.artefact.weights import INDEX_NAME
 from verify.behaviour.inert import refuse_code
 from verify.checks.architecture import CONFIG, Skip, architecture
 from verify.checks.evidence import Evidence
@@ -15,6 +16,9 @@ CHECK = "MV702"
 PROFILE = "MV703"
 QUANTIZATION = "quantization_config"
 GENERATION = "generation_config.json"
+TOKENIZER = "tokenizer.json"
+_WITH_TOKENIZER = frozenset(["chat_template.jinja", "tokenizer_config.json"])
+"""Files without which the certified tokenizer is another one."""
 _FREE = frozenset(["README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", "NOTICE", "USE_POLICY.md", ".gitattributes"])
 """Files that no loader reads."""
 _OF_THE_COPY = frozenset(["_name_or_path", "dtype", "quantization_config", "torch_dtype", "transformers_version"])
@@ -75,43 +79,63 @@ def other_files(others: Mapping[str, bytes], certified: Mapping[str, bytes]) -> 
 
     The configuration is not among them: `read_config` compares what it means.
     """
-    mine = {name for name in others if name not in _FREE and name != CONFIG and not name.endswith(".index.json")}
-    theirs = {name for name in certified if name not in _FREE and name != CONFIG and not name.endswith(".index.json")}
+    apart = _FREE | {CONFIG, INDEX_NAME}
+    mine, theirs = others.keys() - apart, certified.keys() - apart
     odd = [name for name in sorted(mine) if not _same_file(name, others[name], certified)]
-    return odd, sorted(theirs - mine), len(mine)
+    absent = theirs - mine
+    needed = absent & _WITH_TOKENIZER if TOKENIZER in mine else frozenset[str]()
+    if GENERATION in absent and not _is_derived(certified[GENERATION], certified):
+        needed |= {GENERATION}
+    odd += [f"{name} (not there)" for name in sorted(needed)]
+    return odd, sorted(absent - needed), len(mine)
 
 
 def _same_file(name: str, data: bytes, certified: Mapping[str, bytes]) -> bool:
     if name == GENERATION:
-        return _generation(data) == _generation(certified.get(name)) or _is_derived(data, certified)
+        return _same_generation(data, certified.get(name)) or (
+            GENERATION not in certified and _is_derived(data, certified)
+        )
     if name not in certified:
         return False
-    return data == certified[name] or (name.endswith(".json") and _json(data) == _json(certified[name]))
+    if data == certified[name]:
+        return True
+    one, other = _json(data), _json(certified[name])
+    return name.endswith(".json") and not isinstance(one, bytes | None) and _same_json(one, other)
 
 
-def _generation(data: bytes | None) -> object:
-    value = None if data is None else _json(data)
-    if not isinstance(value, dict):
-        return value
-    return {key: part for key, part in value.items() if key not in _OF_THE_COPY and key not in _DERIVED}
+def _same_generation(data: bytes, certified: bytes | None) -> bool:
+    if certified is None or data == certified:
+        return data == certified
+    values = [_json(data), _json(certified)]
+    plain = [
+        {key: part for key, part in value.items() if key not in _OF_THE_COPY and key not in _DERIVED}
+        for value in values
+        if isinstance(value, dict)
+    ]
+    return len(plain) == len(values) and _same_json(*plain)
 
 
 def _is_derived(data: bytes, certified: Mapping[str, bytes]) -> bool:
     """Tell whether a generation configuration says only what transformers derives from the certified configuration."""
     value, config = _json(data), _json(certified[CONFIG])
-    if GENERATION in certified or not isinstance(value, dict) or not isinstance(config, dict):
+    if not isinstance(value, dict) or not isinstance(config, dict):
         return False
     known = {**config, **_DERIVED}
     return all(key in _OF_THE_COPY or _equal(part, known.get(key)) for key, part in value.items())
 
 
 def _json(data: bytes) -> object:
-    """Return strict JSON as a value in which 1, 1.0 and true stay three; the bytes themselves where it is none."""
+    """Return strict JSON as a value; the bytes themselves where it is none."""
     try:
         value = strict_json(data, check_id=CHECK, name="a file", max_bytes=1 << 28)
     except ArtefactError:
         return data
     return value
+
+
+def _same_json(one: object, other: object) -> bool:
+    """Tell whether two JSON values are one; to Python's == 1, 1.0 and true are."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
 
 def _equal(one: object, other: object) -> bool:
@@ -122,13 +146,30 @@ def _require_same_meaning(plain: Mapping[str, bytes], evidence: Evidence) -> Non
     """Raise ArtefactError MV702 unless transformers reads the same model from both configurations."""
     from verify.behaviour.loading import open_config  # noqa: PLC0415  (transformers takes seconds to load)
 
-    one = dict(_leaves("", open_config(plain).to_dict()))
+    read = open_config(plain).to_dict()
+    one = dict(_leaves("", read))
     other = dict(_leaves("", open_config(evidence.others).to_dict()))
+    _require_nothing_ignored(plain, evidence, read)
     odd = sorted(key for key in one.keys() | other.keys() if not _equal(one.get(key), other.get(key)))
     if odd:
         key = odd[0]
         expected, found = (f"{key.lstrip('.')!a}: {shown(part.get(key, 'absent'))}" for part in (other, one))
         raise _refused(CHECK, "the configuration is not the certified one's", expected=expected, found=found)
+
+
+def _require_nothing_ignored(plain: Mapping[str, bytes], evidence: Evidence, read: Mapping[str, object]) -> None:
+    """Raise ArtefactError MV702 for a key that this transformers folds away or drops, and another loader may follow.
+
+    An older one takes `rope_theta` from beside `rope_parameters`, say. As in the certified file such a key may stay.
+    """
+    one, other = _json(plain[CONFIG]), _json(evidence.others[CONFIG])
+    if not isinstance(one, dict) or not isinstance(other, dict):
+        raise _refused(CHECK, "the configuration is no object", found=CONFIG)
+    for key in sorted(one.keys() - read.keys() - _OF_THE_COPY):
+        if key not in other or not _same_json(one[key], other[key]):
+            expected, found = (f"{key!a}: {shown(part.get(key, 'absent'))}" for part in (other, one))
+            message = "the configuration has a key that loaders read in two ways"
+            raise _refused(CHECK, message, expected=expected, found=found)
 
 
 def _leaves(prefix: str, value: object) -> Iterator[tuple[str, object]]:

@@ -118,6 +118,8 @@ def wanted(scheme: Scheme, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, t
 
 def digest(file: OpenFile, layout: Layout, found: Digests, *, progress: Progress) -> None:
     """Hash a deployed file once, as a whole and tensor by tensor; ArtefactError MV101 if it changes meanwhile."""
+    if file.size != layout.size or file.read(0, len(layout.head)) != layout.head:
+        raise ArtefactError("MV101", f"{shown(file.name)} changed while it was read", expected="the header as parsed")
     whole = hashlib.sha256(layout.head)
     for name, view in sorted(layout.tensors.items(), key=lambda item: item[1].start):
         own = hashlib.sha256()

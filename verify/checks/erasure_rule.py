@@ -26,7 +26,9 @@ def rule_in_words(
         f"in full precision and after NF4{words(policy.cad_rule)}"
     )
     above = f"every 95 % interval of these above the highest control's ({in_words(top.cad)}: {top.label})"
-    turned = f"and ρ within ±{policy.rho:.3f} (with those of the base, at least {-policy.rho:.3f})"
+    turned = (
+        f"and ρ within ±{policy.rho:.3f} (with those of the base, at least {-policy.rho:.3f}){words(policy.cad_rule)}"
+    )
     sentence = f"Structurally erased means: {thresholds}, {above}, {turned}"
     if muted:
         readings = " and ".join(f"{row.label} reads {in_words(row.cad)}" for row in muted)

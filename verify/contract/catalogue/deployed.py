@@ -21,7 +21,7 @@ class MV702:
     """The deployed folder runs no code and describes the certified model.
 
     No code, pickle or foreign weights lie in it. Its `config.json`, without `quantization_config`, dtype and version,
-    means the same model to `transformers` as the certified one.
+    means the same model to `transformers` as the certified one, and has no further key that another loader may follow.
 
     Why: equal weights under another configuration, such as another rope or another activation, are another model.
 
@@ -110,7 +110,8 @@ class MV709:
     """The files beside the deployed weights are the certified ones.
 
     Tokenizer, templates and the like equal the certified files, as bytes or as JSON; `generation_config.json` may be
-    the one that `transformers` derives from the configuration. Licences and readme files are not compared.
+    the one that `transformers` derives from the configuration, and may be left out only then. A `tokenizer.json` needs
+    its `tokenizer_config.json` and `chat_template.jinja`. Licences and readme files are not compared.
 
     Why: another tokenizer or generation setting changes every answer and no weight.
 
