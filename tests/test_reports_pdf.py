@@ -17,7 +17,7 @@ from reports.render import render_json  # noqa: E402
 
 def streams(pdf: bytes) -> list[bytes]:
     found = []
-    for data in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL):
+    for data in re.findall(rb"stream\n(.*?)\nendstream", pdf, re.DOTALL):
         try:
             found.append(zlib.decompress(data))
         except zlib.error:

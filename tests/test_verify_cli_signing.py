@@ -29,7 +29,8 @@ def call(*words: object) -> int:
 
 def streams(pdf: bytes) -> list[bytes]:
     """What the file's compressed streams hold."""
-    found = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
+    # one line feed before the end: a carriage return there is the data's own last byte
+    found = re.findall(rb"stream\n(.*?)\nendstream", pdf, re.DOTALL)
     return [zlib.decompress(data) for data in found if data[:1] == b"x"]
 
 
