@@ -66,8 +66,7 @@ def attribute(
     A model is held against its family's description first; a subject, which `checked` returns, has been already.
     `rule`: `left`, `midpoint` or `gauss` integrate over `points`; `clean` and `corrupt` are plain EAP, one gradient at
     that end. `metric`: see metrics.py. `neurons`, `channels`: score the inputs of the down and of the output
-    projections in the same passes. `lean`: the same scores, one point a pass, in the
-    least memory.
+    projections in the same passes. `lean`: the same scores, one point a pass, in the least memory.
     Parameters may be float32 or bfloat16; differences, gradients and scores accumulate in float32.
     `progress(done, total)` counts pairs. Raises `UsageError` for an unsupported model, unusable pairs or options.
     """
