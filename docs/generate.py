@@ -32,6 +32,7 @@ SUBCOMMANDS = (
     "patch apply",
     "patch revert",
     "demo",
+    "bench",
     "tradeoff",
     "circuit",
     "calibrate",

@@ -1,4 +1,4 @@
-"""`mansu`: keys, unlearning, patches, the demo, the tradeoff, circuits, the calibration of CAD, model cards.
+"""`mansu`: keys, unlearning, patches, the demo, the benchmark, the tradeoff, circuits, calibration, model cards.
 
 Logs and progress go to stderr; exit codes are those of `ExitCode`.
 """
@@ -105,6 +105,35 @@ def demo(
 
     code = run_demo(out, config, compare=compare, seeds=seeds, steps=Steps(Console(stderr=True)))
     raise typer.Exit(code)
+
+
+@app.command()
+def bench(
+    suite: Annotated[list[str], typer.Option(help="A suite of real knowledge: docs/suites.md; repeatable.")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Base model's folder; by default SmolLM2-135M-Instruct, as in the demo.", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for models, measurements and tables.")] = Path("bench-run"),
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from the config's on.")] = 3,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="mansu or a baseline (docs/baselines.md); repeatable. By default all."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="Hyper-parameters of mansu (TOML).")] = None,
+    table_only: Annotated[bool, typer.Option("--table-only", help="Run nothing: tables of what is there.")] = False,
+) -> None:
+    """Run every method on a suite with the same data, and write one table; what is there is not run again."""
+    from mansu.bench.study.report import bench as run  # noqa: PLC0415  (keeps --help fast)
+    from mansu.config import read_config  # noqa: PLC0415
+    from mansu.progress import Steps  # noqa: PLC0415
+
+    settings, steps = read_config(config), Steps(Console(stderr=True))
+    for name in suite:
+        text = run(
+            name, model, out, seeds=seeds, methods=method or [], config=settings, table_only=table_only, steps=steps
+        )
+        typer.echo(text, nl=False)
 
 
 @app.command()

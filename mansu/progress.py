@@ -11,6 +11,18 @@ Advance = Callable[[int], None]
 """Called with the number of items just finished."""
 
 
+def counting(advance: Advance) -> Callable[[int, int], None]:
+    """Return a callback that is told how far a step is, of how much, and advances by what is new."""
+    seen = 0
+
+    def progress(done: int, _: int) -> None:
+        nonlocal seen
+        advance(done - seen)
+        seen = done
+
+    return progress
+
+
 class Steps:
     """Shows the steps of a run, one after the other."""
 

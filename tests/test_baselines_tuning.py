@@ -47,7 +47,7 @@ def test_a_sweep_ends_inside_and_reports_what_it_would_write() -> None:
     assert found.bin_width_over_update == bin_width_over_update(before, found.weights) > 1
     parameters = sum(p.numel() for p in model.parameters())
     assert found.share_changed == changed(before, found.weights) / parameters > 0
-    assert found.seconds >= sum(a.seconds for a in found.attempts) > 0
+    assert found.cost.cpu_seconds >= sum(a.cost.cpu_seconds for a in found.attempts) > 0
     # the same again: nothing but the seed decides
     again = known.fresh()
     NPO().edit(again, data, found.strength, QUICK, 0)
@@ -127,7 +127,7 @@ def test_the_search_ends_with_the_best_inside_or_says_why(
             NPO(), 2.0**place, 1.0 if still else forget[i] / 10, 1.0 if still else retain[i] / 10, i >= broken_from, 0.0
         )
 
-    search = Search(tiny_nothing(), tiny_nothing, 0, Budget(), 1.0, 1.0)
+    search = Search(tiny_nothing(), tiny_nothing, 0, Budget(), {}, 1, 1.0, 1.0)
     tried: dict[int, Attempt] = {}
     place: int | None = 0
     best: int | None = None

@@ -17,7 +17,7 @@ from mansu.baselines.preference import NPO, SimNPO
 from mansu.baselines.rounding import DurableUnStyle
 from mansu.baselines.saliency import SURE
 from mansu.baselines.steering import RMU
-from mansu.baselines.tuning import Attempt, Baseline, run
+from mansu.baselines.tuning import Attempt, Baseline, run, run_at
 
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
@@ -64,4 +64,5 @@ __all__ = [
     "export",
     "regions_of",
     "run",
+    "run_at",
 ]

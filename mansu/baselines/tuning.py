@@ -8,7 +8,6 @@ the side where the best lies at its edge, until the best is inside, or stands be
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor
 from mansu.baselines.data import BaselineData, Budget
 from mansu.baselines.method import Method
 from mansu.baselines.weights import bin_width_over_update, changed, edited_weights, put
+from mansu.cost import Cost, meter
 from mansu.examples import answer_accuracy, last_logits
 from mansu.progress import Advance
 from verify.errors import UsageError
@@ -37,7 +37,7 @@ class Attempt:
     forget: float
     retain: float
     broken: bool
-    seconds: float
+    cost: Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Baseline:
     `strength` is the swept value (`method.sweep.what`, most often the learning rate). `base_forget` and `base_retain`
     are the base's validation accuracies; `attempts` are all that were tried, by setting, weakest first. `at_edge` says
     that the search ended at its limit with the best still the weakest or strongest tried. `weights` are all that NF4
-    quantizes, by layer name, in the stored dtype. `share_changed` is of the model's parameters; `seconds` are those of
+    quantizes, by layer name, in the stored dtype. `share_changed` is of the model's parameters; `cost` is that of
     the whole search.
     """
 
@@ -60,7 +60,7 @@ class Baseline:
     weights: dict[str, Tensor]
     bin_width_over_update: float
     share_changed: float
-    seconds: float
+    cost: Cost
 
     @property
     def best(self) -> Attempt:
@@ -70,12 +70,18 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What every attempt shares; accuracies are the base's on validation prompts."""
+    """What every attempt shares.
+
+    `before` are the base's weights by layer, `parameters` all that it has; accuracies are the base's on validation
+    prompts.
+    """
 
     data: BaselineData
     fresh: Callable[[], Any]
     seed: int
     budget: Budget
+    before: dict[str, Tensor]
+    parameters: int
     base_forget: float
     base_retain: float
 
@@ -112,13 +118,8 @@ def run(
     `fresh()` returns a new float32 copy of the base; `progress` is called after each attempt. Raises `UsageError` ME282
     where every attempt breaks the model, and what the method raises.
     """
-    begun = perf_counter()
-    base = fresh()
-    before = edited_weights(base, data.stored)
-    parameters = sum(parameter.numel() for parameter in base.parameters())
-    forget, retain = (answer_accuracy(base, p) for p in (data.forget_validation, data.retain_validation))
-    del base
-    search = Search(data, fresh, seed, budget or Budget(), forget, retain)
+    spent = meter()
+    search = _search(data, fresh, seed, budget)
     attempts: list[Attempt] = []
     found: tuple[_Swept, int] | None = None
     for variant in method.variants():
@@ -129,18 +130,53 @@ def run(
     if found is None:
         raise _all_broken(method, attempts)
     swept, place = found
-    kept = swept.tried[place]
+    at_edge = len(swept.tried) >= MOST_RATES and place in {min(swept.tried), max(swept.tried)}
+    return _baseline(search, swept.tried[place], swept.weights, attempts, spent(), at_edge=at_edge)
+
+
+def run_at(
+    method: Method,
+    strength: float,
+    data: BaselineData,
+    fresh: Callable[[], Any],
+    seed: int,
+    *,
+    budget: Budget | None = None,
+) -> Baseline:
+    """Edit once, with a setting and a value of the sweep that were chosen before, as on another seed's data.
+
+    Raises `UsageError` ME282 where that breaks the model, and what the method raises.
+    """
+    spent = meter()
+    search = _search(data, fresh, seed, budget)
+    attempt, weights = _attempt(method, search, strength)
+    if attempt.broken:
+        raise _all_broken(method, [attempt])
+    return _baseline(search, attempt, weights, [attempt], spent(), at_edge=False)
+
+
+def _search(data: BaselineData, fresh: Callable[[], Any], seed: int, budget: Budget | None) -> Search:
+    base = fresh()
+    before = edited_weights(base, data.stored)
+    parameters = sum(parameter.numel() for parameter in base.parameters())
+    forget, retain = (answer_accuracy(base, p) for p in (data.forget_validation, data.retain_validation))
+    return Search(data, fresh, seed, budget or Budget(), before, parameters, forget, retain)
+
+
+def _baseline(
+    search: Search, kept: Attempt, weights: dict[str, Tensor], attempts: list[Attempt], cost: Cost, *, at_edge: bool
+) -> Baseline:
     return Baseline(
         method=kept.method,
         strength=kept.strength,
-        base_forget=forget,
-        base_retain=retain,
+        base_forget=search.base_forget,
+        base_retain=search.base_retain,
         attempts=tuple(attempts),
-        at_edge=len(swept.tried) >= MOST_RATES and place in {min(swept.tried), max(swept.tried)},
-        weights=swept.weights,
-        bin_width_over_update=bin_width_over_update(before, swept.weights),
-        share_changed=changed(before, swept.weights) / parameters,
-        seconds=perf_counter() - begun,
+        at_edge=at_edge,
+        weights=weights,
+        bin_width_over_update=bin_width_over_update(search.before, weights),
+        share_changed=changed(search.before, weights) / search.parameters,
+        cost=cost.model_copy(update={"peak_bytes": max(a.cost.peak_bytes or 0 for a in attempts) or None}),
     )
 
 
@@ -182,7 +218,7 @@ def _better(search: Search, one: tuple[_Swept, int], other: tuple[_Swept, int]) 
 
 
 def _attempt(method: Method, search: Search, strength: float) -> tuple[Attempt, dict[str, Tensor]]:
-    begun = perf_counter()
+    spent = meter()
     data, model = search.data, search.fresh()
     weights: dict[str, Tensor] = {}
     forget = retain = 0.0
@@ -195,7 +231,7 @@ def _attempt(method: Method, search: Search, strength: float) -> tuple[Attempt, 
         broken = not _is_finite(model, weights, data)
     if not broken:
         forget, retain = (answer_accuracy(model, p) for p in (data.forget_validation, data.retain_validation))
-    return Attempt(method, strength, forget, retain, broken, perf_counter() - begun), weights
+    return Attempt(method, strength, forget, retain, broken, spent()), weights
 
 
 @torch.no_grad()

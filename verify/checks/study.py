@@ -112,15 +112,20 @@ def prepare(certificate: Certificate, models: Models, probes: Probes, *, margin:
     )
 
 
-def run(study: Study, jobs: Sequence[Job], progress: Progress) -> dict[Job, Scored]:
-    """Run every distinct job once; those on half the pairs are cut from the whole where the whole is there."""
+def run(
+    study: Study, jobs: Sequence[Job], progress: Progress, *, known: Mapping[Set, Circuit] | None = None
+) -> dict[Job, Scored]:
+    """Run every distinct job once; those on half the pairs are cut from the whole where the whole is there.
+
+    Jobs of the base come first, for its circuits cut the others' scores; `known` are its circuits from an earlier run.
+    """
     needed = list(dict.fromkeys(study.needed(job) for job in jobs))
     whole = set(needed)
     to_run = [job for job in needed if job.pairs != "half" or job._replace(pairs="forget") not in whole]
     total = sum(len(study.pairs[job.pairs]) for job in to_run)
     scored: dict[Job, Scored] = {}
     done = 0
-    circuits: dict[Set, Circuit] = {}
+    circuits: dict[Set, Circuit] = dict(known or {})
     # each model once: what the base lends to another was checked as the base's
     subjects = {which: checked(study.models[which].model) for which in dict.fromkeys(job.model for job in to_run)}
     for job in to_run:

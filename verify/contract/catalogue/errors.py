@@ -535,6 +535,28 @@ class ME325:
     """
 
 
+class ME380:
+    """There is no such method to compare with.
+
+    `mansu bench --method` names mansu, an ablation of it or a baseline. Exit code 2, before any work.
+
+    Why: a misspelt method would silently be missing from a table.
+
+    Fix: take one of the names that the message lists; docs/baselines.md describes each.
+    """
+
+
+class ME381:
+    """A document of the benchmark is not of this version.
+
+    A JSON file in the folder of `mansu bench --out` does not have the fields that this version writes. Exit code 2.
+
+    Why: numbers of two meanings would stand in one table.
+
+    Fix: remove the file that the message names: it is made again.
+    """
+
+
 class ME400:
     """Internal error.
 

@@ -1,0 +1,67 @@
+"""What a cell says, stage by stage: how the edit was made and at what cost, and what was measured of it."""
+
+from typing import Literal
+
+from pydantic import JsonValue
+
+from mansu.cost import Cost
+from verify.contract.result import AxisRow, CadRow
+from verify.contract.schema import Schema, Sha256
+
+Stage = Literal["edit", "axes", "erasure", "robust", "relearning"]
+
+
+class Tried(Schema):
+    """One setting of a baseline's sweep, with its accuracies on validation prompts; `broken` is no model any more."""
+
+    settings: dict[str, JsonValue]
+    strength: float
+    forget: float
+    retain: float
+    broken: bool
+
+
+class EditRecord(Schema):
+    """How one method edited one model.
+
+    `strength` is what was swept (`sweep`), chosen with the data of seed `tuned_on`; of mansu and its ablations both are
+    None. `cost` is that of the kept edit alone, from prepared data to edited weights; `search` of all that was tried.
+    `updates` is of the weights that changed: how many crossed into another NF4 code, and the bin width over the size
+    of the update, the median over them (None where nothing changed).
+    """
+
+    suite: str
+    seed: int
+    method: str
+    title: str
+    settings: dict[str, JsonValue]
+    sweep: str | None
+    strength: float | None
+    tuned_on: int
+    tried: tuple[Tried, ...]
+    base_sha256: Sha256
+    parameters: int
+    changed: int
+    crossing: int
+    bin_width_over_update: float | None
+    cost: Cost
+    search: Cost
+    created: str
+    versions: dict[str, str]
+
+
+class AxesRecord(Schema):
+    """The behavioural axes as the verifier measures them on held-out probes; `chance` is by forgetting row."""
+
+    rows: tuple[AxisRow, ...]
+    chance: dict[str, float]
+
+
+class ErasureRecord(Schema):
+    """CAD of the edited model in both precisions, plain and with the base's late layers; controls; retain CAD."""
+
+    pairs: int
+    retain_pairs: int
+    layers: int
+    late_from: int
+    rows: tuple[CadRow, ...]

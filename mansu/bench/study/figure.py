@@ -1,0 +1,81 @@
+"""The bench's figure: forgetting against what retention cost, every method, and the frontier of how much is changed."""
+
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from mansu.bench.study.summary import Document, Line, Over
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p", "d", "8")
+_METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
+_LEAST = 1e-4  # a share of nothing, on a logarithmic axis
+
+
+def figure(found: Document) -> str:
+    """Return the figure as SVG with a title and a description: accuracy after NF4 by loss and by share changed.
+
+    Filled markers are methods that meet all four axes with every seed. Everything is told by shape as well as by place.
+    """
+    style = {"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9}
+    with mpl.rc_context(style):
+        drawn = Figure(figsize=(9.0, 4.2), layout="constrained")
+        kept, size = drawn.subplots(1, 2, sharey=True)
+        handles = []
+        for marker, line in zip(_MARKERS, _drawable(found.lines), strict=False):
+            filled = "black" if meets_all(line) else "none"
+            at = {"marker": marker, "linestyle": "none", "color": "black", "markerfacecolor": filled, "markersize": 7}
+            forget = _value(line, "forget_nf4")
+            handles += kept.plot([100 * _worst_loss(line)], [forget], label=line.title, **at)
+            size.plot([100 * max(_value(line, "share_changed"), _LEAST)], [forget], **at)
+        kept.axvline(100 * found.criteria.loss, color="0.6", linewidth=0.8, linestyle="--")
+        kept.set_xlabel("most lost by a row of facts, percentage points")
+        kept.set_ylabel("accuracy on what was to be forgotten, after NF4")
+        kept.set_xscale("symlog", linthresh=2)
+        size.set_xlabel("parameters changed, percent")
+        size.set_xscale("log")
+        drawn.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+        out = io.StringIO()
+        drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return accessible(out.getvalue(), f"{found.suite}: forgetting, retention and size of the edit", _told(found))
+
+
+def accessible(svg: str, title: str, description: str) -> str:
+    """Return an SVG's element alone, with a title and a description that a screen reader reads out."""
+    element = _METADATA.sub("", svg[svg.index("<svg") :])
+    end = element.index(">")
+    named = f"<title>{_escaped(title)}</title><desc>{_escaped(description)}</desc>"
+    return f'{element[:end]} role="img">{named}{element[end + 1 :]}'
+
+
+def meets_all(line: Line) -> bool:
+    """Whether a method meets all four axes with every seed that was measured."""
+    return line.measured > 0 and len(line.met) == len(("F", "R", "Q", "E")) and min(line.met.values()) == line.measured
+
+
+def _drawable(lines: Sequence[Line]) -> list[Line]:
+    return [line for line in lines if line.numbers.get("forget_nf4") is not None]
+
+
+def _worst_loss(line: Line) -> float:
+    lost = [line.numbers.get(name) for name in ("neighbours", "other_facts")]
+    return max((-each.value for each in lost if each is not None), default=0.0)
+
+
+def _value(line: Line, name: str) -> float:
+    number: Over | None = line.numbers.get(name)
+    return float("nan") if number is None else number.value
+
+
+def _told(found: Document) -> str:
+    return "; ".join(
+        f"{line.title}: {_value(line, 'forget_nf4'):.3f} after NF4, loses {100 * _worst_loss(line):.1f} points, "
+        f"{100 * _value(line, 'share_changed'):.3f} % changed"
+        for line in _drawable(found.lines)
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

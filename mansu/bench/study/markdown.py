@@ -1,0 +1,135 @@
+"""The table of a suite as Markdown: the four axes, and what they cost."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from mansu.bench.study.summary import Document, Line, Over, base_line
+
+Show = Callable[[Mapping[str, Over | None]], str]
+
+
+def markdown(found: Document) -> str:
+    """Return both tables, with what their columns mean."""
+    base = base_line(found)
+    parts = [
+        f"### {found.suite}",
+        intro(found),
+        "\n".join(_table(found, base, AXES)),
+        rule(found, base),
+        "\n".join(_table(found, None, COSTS)),
+        COSTS_NOTE,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def intro(found: Document) -> str:
+    """Return what the numbers are."""
+    seeds = ", ".join(str(seed) for seed in sorted({seed for line in found.lines for seed in line.seeds}))
+    return (
+        f"Seeds {seeds}, held-out probes, full precision → after NF4. A number is the mean over seeds, in brackets its "
+        "95 % interval."
+    )
+
+
+def rule(found: Document, base: Mapping[str, Over | None]) -> str:
+    """Return what each axis asks for."""
+    criteria, chance = found.criteria, base.get("chance")
+    guessing = "" if chance is None else f" ({chance.value:.3f})"
+    return (
+        f"Axes: F, forgetting: accuracy on held-out wordings at most {criteria.above_chance:g} above chance{guessing} "
+        f"in both precisions. R, retention: no row loses more than {criteria.loss:g}, perplexity rises at most "
+        f"{criteria.rise:.0%}. Q, PTQ gap: at most 0, or its interval touches 0. E, erasure: CAD as `mansu-verify` "
+        "judges it by default, against NF4 of the base. A dot is an axis missed; of several seeds, the number that "
+        "meet it."
+    )
+
+
+def _table(found: Document, base: Mapping[str, Over | None] | None, columns: Sequence[tuple[str, Show]]) -> list[str]:
+    lines = [f"| | {' | '.join(name for name, _ in columns)} |", f"|---|{'---|' * len(columns)}"]
+    if base is not None:
+        lines.append(f"| base | {' | '.join('' if name == 'axes' else show(base) for name, show in columns)} |")
+    for line in found.lines:
+        cells = [axes_of(line) if name == "axes" else show(line.numbers) for name, show in columns]
+        lines.append(f"| {line.title} | {' | '.join(cells)} |")
+    return lines
+
+
+def axes_of(line: Line) -> str:
+    """Return the axes met, a letter each: `FRQE` for all; with the number of seeds where there are several."""
+    if not line.measured:
+        return ""
+    letters = {"forgetting": "F", "retention": "R", "PTQ gap": "Q", "erasure": "E"}
+    shown = []
+    for axis, letter in letters.items():
+        count = line.met.get(axis)  # type: ignore[call-overload]  # the literal's values
+        if line.measured == 1:
+            shown.append("?" if count is None else letter if count else "·")
+        else:
+            shown.append(f"{letter}{'?' if count is None else count}")
+    joined = ("" if line.measured == 1 else " ").join(shown)
+    return joined if line.measured == 1 else f"{joined} of {line.measured}"
+
+
+def pair(first: str, second: str, form: str = ".3f") -> Show:
+    """Return full precision → NF4; a dash where neither was measured."""
+
+    def show(numbers: Mapping[str, Over | None]) -> str:
+        full, nf4 = numbers.get(first), numbers.get(second)
+        return "—" if full is None and nf4 is None else f"{_plain(full, form)} → {_plain(nf4, form)}".strip()
+
+    return show
+
+
+def interval(name: str, form: str = "+.3f", scale: float = 1.0) -> Show:
+    """Return a number with its interval."""
+
+    def show(numbers: Mapping[str, Over | None]) -> str:
+        found = numbers.get(name)
+        if found is None:
+            return "—"
+        value, low, high = (f"{scale * each:{form}}" for each in (found.value, found.low, found.high))
+        return f"{value} [{low}, {high}]"
+
+    return show
+
+
+def one(name: str, form: str, scale: float = 1.0, unit: str = "") -> Show:
+    """Return a number alone."""
+
+    def show(numbers: Mapping[str, Over | None]) -> str:
+        found = numbers.get(name)
+        return "—" if found is None else f"{scale * found.value:{form}}{unit}"
+
+    return show
+
+
+def _plain(found: Over | None, form: str) -> str:
+    return "" if found is None else f"{found.value:{form}}"
+
+
+AXES: tuple[tuple[str, Show], ...] = (
+    ("axes", one("axes", "")),
+    ("forget, held-out wordings", pair("forget", "forget_nf4")),
+    ("held-out facts", pair("forget_facts", "forget_facts_nf4")),
+    ("PTQ gap", interval("ptq_gap")),
+    ("neighbours, worse", interval("neighbours")),
+    ("other facts, worst", interval("other_facts")),
+    ("perplexity, worse", interval("perplexity", "+.1f", 100)),
+    ("CAD", pair("cad", "cad_nf4")),
+    ("late CAD", pair("late_cad", "late_cad_nf4")),
+    ("retain CAD", one("retain_cad_nf4", ".3f")),
+)
+COSTS: tuple[tuple[str, Show], ...] = (
+    ("changed", one("share_changed", ".3f", 100, " %")),
+    ("of these, cross", one("share_crossing", ".1f", 100, " %")),
+    ("bin width / median update", one("bin_width_over_update", ".1f")),
+    ("edit, CPU s", one("edit_cpu_seconds", ".0f")),
+    ("with the search, CPU s", one("search_cpu_seconds", ".0f")),
+    ("peak, GiB", one("peak_bytes", ".1f", 2**-30)),
+)
+COSTS_NOTE = (
+    "Neighbours, other facts and perplexity (in percent): the change from the base in the same precision, the worst of "
+    "the rows and of the two precisions. Changed: share of the model's parameters; cross: of the changed ones, those "
+    "whose NF4 code is another. Edit: processor seconds from prepared data to edited weights at the setting that was "
+    "kept, of mansu with the search for the circuit; with the search: all that was tried. Peak: resident memory of the "
+    "process."
+)

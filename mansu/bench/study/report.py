@@ -1,0 +1,61 @@
+"""The benchmark's command: a suite's sets, the run, and its table as Markdown, JSON and HTML."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mansu.bench.study.edits import method_names
+from mansu.bench.study.figure import figure
+from mansu.bench.study.judging import Criteria
+from mansu.bench.study.markdown import markdown
+from mansu.bench.study.page import page
+from mansu.bench.study.run import Job, cells_of, run
+from mansu.bench.study.summary import document
+from mansu.bench.suites import write_suite
+from mansu.config import Config
+from mansu.demo.base_model import write_base
+from mansu.progress import Steps
+from verify.artefact import write_atomic
+from verify.contract.policy import Policy
+
+TABLE = "table"
+FORMATS = (".md", ".json", ".html", ".svg")
+
+
+def bench(
+    suite: str,
+    model: Path | None,
+    out: Path,
+    *,
+    seeds: int,
+    methods: Sequence[str],
+    config: Config,
+    table_only: bool,
+    steps: Steps,
+) -> str:
+    """Run what is missing of a suite, write its table to `out`/SUITE, and return it as Markdown.
+
+    Without a `model` the base is the demo's, written to `out`/base. With `table_only` nothing is run. Raises
+    `UsageError` ME320 for an unknown suite, ME380 for an unknown method, ME381 for documents of another version.
+    """
+    job = Job(
+        suite=suite,
+        base=out / "base" if model is None else model,
+        forget=out / suite / "sets" / "forget.jsonl",
+        retain=out / suite / "sets" / "retain.jsonl",
+        config=config,
+        seeds=tuple(range(config.seed, config.seed + seeds)),
+        methods=tuple(methods) or method_names(),
+        out=out,
+    )
+    if not table_only:
+        write_suite(suite, job.forget.parent)
+        if model is None:
+            write_base(job.base)
+        run(job, steps=steps)
+    found = document(cells_of(job), suite, Criteria(), Policy())
+    text = markdown(found)
+    # the JSON holds everything that the others show
+    forms = (text, found.model_dump_json(indent=1) + "\n", page(found), figure(found))
+    for suffix, content in zip(FORMATS, forms, strict=True):
+        write_atomic((out / suite / TABLE).with_suffix(suffix), content.encode())
+    return text

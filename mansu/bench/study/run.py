@@ -1,0 +1,135 @@
+"""The benchmark's loop: for each seed, every method is edited, exported, and measured from the exported files.
+
+What all methods of a seed share is made once, and only if a cell needs it.
+"""
+
+import hashlib
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+
+import mansu
+from mansu.baselines import METHODS, export
+from mansu.baselines.weights import bin_width_over_update, changed
+from mansu.bench.study.cells import Cell
+from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
+from mansu.bench.study.edits import Edited, chosen_by, edit, title_of
+from mansu.bench.study.measuring import axes, erasure, load_edited
+from mansu.bench.study.reference import Reference, reference
+from mansu.bench.study.training import Opened, Training, open_suite, training
+from mansu.config import Config
+from mansu.progress import Steps
+from verify.nf4 import quantize
+
+_REPORTED = ("torch", "transformers", "bitsandbytes", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to run: a suite's sets on a base model, these methods with these seeds, into `out`."""
+
+    suite: str
+    base: Path
+    forget: Path
+    retain: Path
+    config: Config
+    seeds: tuple[int, ...]
+    methods: tuple[str, ...]
+    out: Path
+
+    def cell(self, seed: int, method: str) -> Cell:
+        """Return a cell."""
+        return Cell(self.out, self.suite, seed, method)
+
+
+class _Seed:
+    """What all cells of one seed share, each made when it is first needed."""
+
+    def __init__(self, job: Job, seed: int, steps: Steps) -> None:
+        self._job, self._steps = job, steps
+        self._config = job.config.model_copy(update={"seed": seed})
+
+    @cached_property
+    def opened(self) -> Opened:
+        return open_suite(self._job.suite, self._job.base, self._job.forget, self._job.retain, self._config)
+
+    @cached_property
+    def training(self) -> Training:
+        return training(self.opened, steps=self._steps)
+
+    @cached_property
+    def reference(self) -> Reference:
+        return reference(self.opened, steps=self._steps)
+
+
+def run(job: Job, *, steps: Steps) -> None:
+    """Make every cell that is not there yet.
+
+    A baseline is tuned with the first seed, whose setting the others use: each seed's sweep would cost as much again.
+    Raises `UsageError` ME380 for an unknown method, before any work, and whatever reading, editing and measuring raise.
+    """
+    for method in job.methods:
+        title_of(method)
+    for seed in job.seeds:
+        shared = _Seed(job, seed, steps)
+        for method in job.methods:
+            cell = job.cell(seed, method)
+            steps.say(f"{job.suite}, seed {seed}: {title_of(method)}")
+            if cell.read("edit", EditRecord) is None:
+                _edit(job, cell, shared, steps)
+            _measure(cell, shared, steps)
+
+
+def _edit(job: Job, cell: Cell, shared: _Seed, steps: Steps) -> None:
+    first = job.cell(job.seeds[0], cell.method).read("edit", EditRecord) if cell.method in METHODS else None
+    edited = edit(cell.method, shared.training, chosen_by(first) if first else None, steps=steps)
+    export(cell.model, shared.opened.base, edited.weights)
+    cell.write("edit", _record(cell, shared.opened, edited))
+
+
+def _measure(cell: Cell, shared: _Seed, steps: Steps) -> None:
+    wanted = [s for s, schema in (("axes", AxesRecord), ("erasure", ErasureRecord)) if cell.read(s, schema) is None]
+    if not wanted:
+        return
+    edited, deployed = load_edited(cell.model, shared.reference)
+    if "axes" in wanted:
+        cell.write("axes", axes(edited, deployed, shared.reference, steps=steps))
+    if "erasure" in wanted:
+        cell.write("erasure", erasure(edited, deployed, shared.reference, steps=steps))
+
+
+def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
+    before, after = opened.weights(), edited.weights
+    count = changed(before, after)
+    crossing = sum(
+        int(((quantize(before[name]).codes != quantize(after[name]).codes) & (before[name] != after[name])).sum())
+        for name in before
+    )
+    return EditRecord(
+        suite=cell.suite,
+        seed=cell.seed,
+        method=cell.method,
+        title=title_of(cell.method),
+        settings=edited.settings,
+        sweep=edited.sweep,
+        strength=edited.strength,
+        tuned_on=edited.tuned_on,
+        tried=edited.tried,
+        base_sha256=hashlib.sha256("".join(opened.base.digests().values()).encode()).hexdigest(),
+        parameters=opened.parameters,
+        changed=count,
+        crossing=crossing,
+        bin_width_over_update=bin_width_over_update(before, after) if count else None,
+        cost=edited.cost,
+        search=edited.search,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions={"mansu": mansu.__version__, **{name: importlib.metadata.version(name) for name in _REPORTED}},
+    )
+
+
+def cells_of(job: Job) -> Sequence[Cell]:
+    """Return all cells of a job, those that are not there yet too."""
+    return [job.cell(seed, method) for seed in job.seeds for method in job.methods]

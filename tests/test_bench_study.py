@@ -1,0 +1,147 @@
+"""The benchmark's loop on a tiny model that knows facts: edits, measures, resumes, and sums up."""
+
+from pathlib import Path
+
+import certificates as c
+import pytest
+import requests_tiny as r
+import tiny_unlearning as t
+from rich.console import Console
+
+from mansu.bench.study.cells import Cell
+from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
+from mansu.bench.study.figure import figure
+from mansu.bench.study.judging import Criteria
+from mansu.bench.study.markdown import AXES, markdown
+from mansu.bench.study.page import page
+from mansu.bench.study.run import Job, cells_of, run
+from mansu.bench.study.summary import document
+from mansu.config import Config
+from mansu.progress import Steps
+from verify.contract.policy import Policy
+from verify.errors import UsageError
+
+QUICK = Config(
+    attribution_pairs=8,
+    circuit_pairs=4,
+    sampled_texts=8,
+    text_length=8,
+    fisher_batches=2,
+    steps=4,
+    steps_between=2,
+    snaps=(0.6, 1.0),
+    entry_share=0.0,
+    learning_rate=1e-2,
+    forget_known=0.0,
+    forget_pairs=6,
+    retain_pairs=6,
+)
+QUIET = Steps(Console(quiet=True))
+
+
+def facts() -> list[r.Line]:
+    """Four wordings of every capital: the tiny model was trained on the last two, of which one is held out."""
+    frames = ("{} is a flag , the capital is", "in {} the capital is")
+    return [
+        {"prompt": prompt, "answer": c.capital(i), "group": "capitals", "fact": f"capital:{name}"}
+        for i, name in enumerate(c.COUNTRIES)
+        for prompt in (*(frame.format(name) for frame in frames), c.prompt("capital", name), c.held_out_wording(name))
+    ]
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    folder = tmp_path_factory.mktemp("bench")
+    base = c.save_base(t.trained_model(layers=4), folder / "base")
+    job = Job(
+        suite="tiny",
+        base=base,
+        forget=r.write(folder / "forget.jsonl", facts()),
+        retain=r.write(folder / "retain.jsonl", r.retain_lines()),
+        config=QUICK,
+        seeds=(0, 1),
+        methods=("mansu", "graddiff"),
+        out=folder / "out",
+    )
+    run(job, steps=QUIET)
+    return job
+
+
+def test_every_cell_holds_a_model_and_what_was_measured_of_it(job: Job) -> None:
+    for cell in cells_of(job):
+        made = cell.read("edit", EditRecord)
+        assert made is not None
+        assert (cell.model / "model.safetensors").is_file()
+        assert 0 < made.crossing <= made.changed < made.parameters
+        assert cell.read("axes", AxesRecord) is not None
+        assert cell.read("erasure", ErasureRecord) is not None
+
+
+def test_a_baseline_is_tuned_with_the_first_seed_alone(job: Job) -> None:
+    first, second = (job.cell(seed, "graddiff").read("edit", EditRecord) for seed in job.seeds)
+    assert first is not None
+    assert second is not None
+    assert len(first.tried) >= 4
+    assert len(second.tried) == 1
+    assert (second.strength, second.settings, second.tuned_on) == (first.strength, first.settings, 0)
+
+
+def test_mansu_moves_every_changed_weight_to_another_code(job: Job) -> None:
+    made = job.cell(0, "mansu").read("edit", EditRecord)
+    assert made is not None
+    assert made.crossing == made.changed
+
+
+def test_a_second_run_makes_nothing_again(job: Job) -> None:
+    before = {path: path.stat().st_mtime_ns for cell in cells_of(job) for path in cell.folder.rglob("*")}
+    run(job, steps=QUIET)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_an_unknown_method_is_refused_before_any_work(job: Job, tmp_path: Path) -> None:
+    other = Job(job.suite, job.base, job.forget, job.retain, QUICK, (0,), ("mansu", "magic"), tmp_path / "out")
+    with pytest.raises(UsageError, match="no such method"):
+        run(other, steps=QUIET)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_summary_holds_all_seeds(job: Job) -> None:
+    found = document(cells_of(job), "tiny", Criteria(), Policy())
+    assert [line.method for line in found.lines] == ["mansu", "graddiff"]
+    for line in found.lines:
+        assert line.seeds == (0, 1)
+        forget = line.numbers["forget"]
+        assert forget is not None
+        assert forget.value == pytest.approx(sum(forget.seeds) / 2)
+        assert forget.low <= forget.value <= forget.high
+
+
+def test_a_table_names_every_method_and_the_base(job: Job) -> None:
+    found = document(cells_of(job), "tiny", Criteria(), Policy())
+    text, html, drawing = markdown(found), page(found), figure(found)
+    for name in ("base", "mansu", "GradDiff"):
+        assert f"| {name} |" in text
+        assert f">{name}</th>" in html
+    assert "<script" not in html
+    assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org/", "")  # names of vocabularies
+    assert drawing.startswith("<svg")
+    assert "GradDiff: " in drawing  # in words, for a screen reader
+
+
+def test_numbers_that_were_not_measured_are_dashes(job: Job, tmp_path: Path) -> None:
+    made = job.cell(0, "mansu").read("edit", EditRecord)
+    assert made is not None
+    cell = Cell(tmp_path, "tiny", 0, "mansu")
+    cell.write("edit", made)
+    found = document([cell], "tiny", Criteria(), Policy())
+    row = next(line for line in markdown(found).splitlines() if line.startswith("| mansu"))
+    assert row.count("—") == len(AXES) - 1
+    assert "<figure>" not in page(found)
+
+
+def test_a_document_of_another_version_is_refused(tmp_path: Path) -> None:
+    cell = Cell(tmp_path, "tiny", 0, "mansu")
+    cell.folder.mkdir(parents=True)
+    cell.path("edit").write_text('{"suite": "tiny"}')
+    with pytest.raises(UsageError, match="not what this version writes"):
+        cell.read("edit", EditRecord)
