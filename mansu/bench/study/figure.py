@@ -19,8 +19,7 @@ def figure(found: Document) -> str:
 
     Filled markers are methods that meet all four axes with every seed. Everything is told by shape as well as by place.
     """
-    style = {"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9}
-    with mpl.rc_context(style):
+    with mpl.rc_context({"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9}):
         drawn = Figure(figsize=(9.0, 4.2), layout="constrained")
         kept, size = drawn.subplots(1, 2, sharey=True)
         handles = []
