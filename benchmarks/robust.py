@@ -51,7 +51,9 @@ def by_wording(language: Language, request: Request, suite: str, most: int, seed
         yield ask(language, probes).row().model_dump(mode="json", exclude={"dropped", "mass"})
     for tongue in LANGUAGES:
         yield (
-            ask(language, languages(asked, suite, (tongue,))).row().model_dump(mode="json", exclude={"dropped", "mass"})
+            ask(language, languages(asked, suite, (tongue,), language.tokenizer))
+            .row()
+            .model_dump(mode="json", exclude={"dropped", "mass"})
         )
 
 

@@ -4,7 +4,9 @@ The examples are other facts of the forget set, in the same wording, which are a
 of the question that follows, nor one that begins with the same token: a model that repeats an example is not right.
 """
 
+import random
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,14 +27,24 @@ def few_shot(source: Source, tokenizer: Any) -> Probes:
     for other in source.others:
         alike[other.group, other.wording].append(other)
     rng = source.rng("examples")
-    facts = []
-    for fact in source.sample(source.facts, "few-shot"):
-        usable = [other for other in alike[fact.group, fact.wording] if first(other.answer) != first(fact.answer)]
-        if len(usable) >= EXAMPLES:
-            shown = [f"{other.prompt} {other.answer}." for other in rng.sample(usable, EXAMPLES)]
-            facts.append(replace(fact, prompt="\n".join([*shown, fact.prompt])))
+    asked = (
+        after_examples(fact, alike[fact.group, fact.wording], EXAMPLES, first, rng)
+        for fact in source.sample(source.facts, "few-shot")
+    )
+    facts = [fact for fact in asked if fact is not None]
     pools = tuple(map(source.pool, facts))
     return Probes("few-shot", f"{EXAMPLES} examples first", tuple(facts), pools, _chance(source, facts, first))
+
+
+def after_examples(
+    fact: Fact, others: Sequence[Fact], count: int, first: AnswerTokens, rng: random.Random
+) -> Fact | None:
+    """Return the fact with `count` answered examples before its prompt, a line each; None if there are too few."""
+    usable = [other for other in others if first(other.answer) != first(fact.answer)]
+    if len(usable) < count:
+        return None
+    shown = [f"{other.prompt} {other.answer}." for other in rng.sample(usable, count)]
+    return replace(fact, prompt="\n".join([*shown, fact.prompt]))
 
 
 def _chance(source: Source, facts: list[Fact], first: AnswerTokens) -> float:

@@ -32,11 +32,9 @@ def robust_answers(
     if suite is not None:
         probes.append(paraphrases.paraphrases(asked, suite))
         if tongues:
-            probes.append(languages.languages(asked, suite, tongues))
-    shown = few_shot.few_shot(asked, language.tokenizer)
-    if shown.facts:
-        probes.append(shown)
-    found = [ask(language, one) for one in probes]
+            probes.append(languages.languages(asked, suite, tongues, language.tokenizer))
+    probes.append(few_shot.few_shot(asked, language.tokenizer))
+    found = [ask(language, one) for one in probes if one.facts]
     if lettered := choices.questions(asked, suite):
         found.append(choices.choose(language, lettered))
     found.append(open_answers.answer_openly(language, open_answers.open_questions(asked)))
