@@ -65,9 +65,11 @@ ASKING: Mapping[str, Asking] = MappingProxyType(
         ),
         "elements": Asking(
             paraphrases=(
-                "Quiz. The element is {}. The symbol is",
-                "To write {} in a reaction equation, the student wrote",
+                "A: What is the symbol of {}?\nB: The symbol of {} is",
+                "The lab ordered some {}. On the list it stood as the chemical symbol",
+                "The tank holds pure {}, and the chemical symbol on it is",
                 "The box of the periodic table that belongs to {} is marked",
+                "Instead of the word {}, a chemist writes the chemical symbol",
                 "We do not write {} in full, but use its chemical symbol",
             ),
             question="What is the chemical symbol of {}?",
