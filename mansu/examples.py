@@ -92,15 +92,20 @@ def last_logits(model: Any, prompts: Prompts, indices: Sequence[int]) -> Tensor:
     return torch.cat([model(**pack, use_cache=False).logits[0].float() for pack in packs])
 
 
-@torch.no_grad()
 def answer_accuracy(model: Any, prompts: Prompts) -> float:
     """Return the share of prompts whose answer is the likeliest of its pool, by first token."""
-    right = 0
+    return int(answers_right(model, prompts).sum()) / len(prompts)
+
+
+@torch.no_grad()
+def answers_right(model: Any, prompts: Prompts) -> Tensor:
+    """Return for each prompt whether its answer is the likeliest of its pool, by first token, bool `[n]`."""
+    right = []
     for chosen in _parts(len(prompts)):
         for logits, i in zip(last_logits(model, prompts, chosen), chosen, strict=True):
             pool = prompts.pools[i]
-            right += pool[int(logits[list(pool)].argmax())] == prompts.answers[i]
-    return right / len(prompts)
+            right.append(pool[int(logits[list(pool)].argmax())] == prompts.answers[i])
+    return torch.tensor(right, dtype=torch.bool)
 
 
 @torch.no_grad()

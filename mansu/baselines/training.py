@@ -1,16 +1,17 @@
 """The one training loop of all baselines: Adam at a constant rate, no weight decay, no clipping."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm, parametrize
 
-from mansu.baselines.data import Batch
+_Batch = TypeVar("_Batch")
 
 
 def descend(
-    parameters: Sequence[nn.Parameter], loss_of: Callable[[Batch], Tensor], draws: Iterable[Batch], rate: float
+    parameters: Sequence[nn.Parameter], loss_of: Callable[[_Batch], Tensor], draws: Iterable[_Batch], rate: float
 ) -> None:
     """Take one step of Adam for each batch.
 

@@ -72,18 +72,25 @@ def batches(order: Sequence[int], size: int = _BATCH) -> Iterator[list[int]]:
 
 
 @torch.no_grad()
-def greedy(model: Any, tokenizer: Any, prompts: Sequence[str], *, tokens: int) -> list[str]:
-    """Return what the model says after each prompt: the likeliest token each time, at most `tokens` of them."""
-    said = []
-    for prompt in prompts:
-        ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+def greedy(model: Any, tokenizer: Any, prompts: Sequence[str], *, tokens: int, size: int = 1) -> list[str]:
+    """Return what the model says after each prompt: the likeliest token each time, at most `tokens` of them.
+
+    `size` prompts are continued at once; shorter ones are filled up on the left, where nothing attends to it.
+    """
+    end = tokenizer.eos_token_id
+    said: list[str] = []
+    for chosen in batches(range(len(prompts)), size):
+        encoded = [tokenizer(prompts[i])["input_ids"] for i in chosen]
+        length = max(map(len, encoded))
+        ids = torch.tensor([[end or 0] * (length - len(one)) + one for one in encoded])
+        mask = torch.tensor([[0] * (length - len(one)) + [1] * len(one) for one in encoded])
         whole = model.generate(
             input_ids=ids,
-            attention_mask=torch.ones_like(ids),
+            attention_mask=mask,
             max_new_tokens=tokens,
             do_sample=False,
-            pad_token_id=tokenizer.eos_token_id or 0,
-            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=end or 0,
+            eos_token_id=end,
         )
-        said.append(tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True))
+        said += tokenizer.batch_decode(whole[:, length:], skip_special_tokens=True)
     return said

@@ -535,6 +535,30 @@ class ME325:
     """
 
 
+class ME355:
+    """The forget set cannot be asked in other ways.
+
+    Nothing of it is held out, all of it is multiple choice, or a single fact was trained on where two halves are
+    needed. Exit code 2.
+
+    Why: what a method trained on says nothing of what it forgot, and one fact cannot be taught and measured at once.
+
+    Fix: write facts as prompts and answers, at least three facts or four wordings of each of two.
+    """
+
+
+class ME356:
+    """There is no text to fine-tune on.
+
+    Relearning on unrelated text was asked for, and the retain set holds out less prose than one text takes. Exit
+    code 2.
+
+    Why: a curve without training would show that nothing returns.
+
+    Fix: add lines of {"text"} to the retain set; half of them is held out.
+    """
+
+
 class ME380:
     """There is no such method to compare with.
 
