@@ -121,6 +121,9 @@ def bench(
         typer.Option(metavar="NAME", help="mansu or a baseline (docs/baselines.md); repeatable. By default all."),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Hyper-parameters of mansu (TOML).")] = None,
+    attacks: Annotated[
+        bool, typer.Option("--attacks", help="Also ask in other ways, and teach again what was forgotten.")
+    ] = False,
     table_only: Annotated[bool, typer.Option("--table-only", help="Run nothing: tables of what is there.")] = False,
 ) -> None:
     """Run every method on a suite with the same data, and write one table; what is there is not run again."""
@@ -131,7 +134,15 @@ def bench(
     settings, steps = read_config(config), Steps(Console(stderr=True))
     for name in suite:
         text = run(
-            name, model, out, seeds=seeds, methods=method or [], config=settings, table_only=table_only, steps=steps
+            name,
+            model,
+            out,
+            seeds=seeds,
+            methods=method or [],
+            config=settings,
+            attacks=attacks,
+            table_only=table_only,
+            steps=steps,
         )
         typer.echo(text, nl=False)
 

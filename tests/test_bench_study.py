@@ -14,7 +14,7 @@ from mansu.bench.study.figure import figure
 from mansu.bench.study.judging import Criteria
 from mansu.bench.study.markdown import AXES, markdown
 from mansu.bench.study.page import page
-from mansu.bench.study.run import Job, cells_of, run
+from mansu.bench.study.run import Job, base_cells_of, cells_of, run
 from mansu.bench.study.summary import document
 from mansu.config import Config
 from mansu.progress import Steps
@@ -106,7 +106,7 @@ def test_an_unknown_method_is_refused_before_any_work(job: Job, tmp_path: Path) 
 
 
 def test_the_summary_holds_all_seeds(job: Job) -> None:
-    found = document(cells_of(job), "tiny", Criteria(), Policy())
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
     assert [line.method for line in found.lines] == ["mansu", "graddiff"]
     for line in found.lines:
         assert line.seeds == (0, 1)
@@ -117,7 +117,7 @@ def test_the_summary_holds_all_seeds(job: Job) -> None:
 
 
 def test_a_table_names_every_method_and_the_base(job: Job) -> None:
-    found = document(cells_of(job), "tiny", Criteria(), Policy())
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
     text, html, drawing = markdown(found), page(found), figure(found)
     for name in ("base", "mansu", "GradDiff"):
         assert f"| {name} |" in text
@@ -133,7 +133,7 @@ def test_numbers_that_were_not_measured_are_dashes(job: Job, tmp_path: Path) -> 
     assert made is not None
     cell = Cell(tmp_path, "tiny", 0, "mansu")
     cell.write("edit", made)
-    found = document([cell], "tiny", Criteria(), Policy())
+    found = document([cell], [], "tiny", Criteria(), Policy())
     row = next(line for line in markdown(found).splitlines() if line.startswith("| mansu"))
     assert row.count("—") == len(AXES) - 1
     assert "<figure>" not in page(found)

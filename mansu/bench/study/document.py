@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import JsonValue
 
+from mansu.bench.robust import RelearningPoint, RobustRow
 from mansu.cost import Cost
 from verify.contract.result import AxisRow, CadRow
 from verify.contract.schema import Schema, Sha256
@@ -55,6 +56,20 @@ class AxesRecord(Schema):
 
     rows: tuple[AxisRow, ...]
     chance: dict[str, float]
+
+
+class RobustRecord(Schema):
+    """What a model answers when it is asked in other ways, in full precision and after NF4."""
+
+    full: tuple[RobustRow, ...]
+    nf4: tuple[RobustRow, ...]
+
+
+class RelearningRecord(Schema):
+    """What returns while a model is taught again at that learning rate: half of the facts, or unrelated text."""
+
+    rate: float
+    points: tuple[RelearningPoint, ...]
 
 
 class ErasureRecord(Schema):

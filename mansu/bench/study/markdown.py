@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from mansu.bench.study.summary import Document, Line, Over, base_line
+from mansu.bench.study.summary import Document, Line, Over
 
 Show = Callable[[Mapping[str, Over | None]], str]
 
 
 def markdown(found: Document) -> str:
     """Return both tables, with what their columns mean."""
-    base = base_line(found)
     parts = [
         f"### {found.suite}",
         intro(found),
-        "\n".join(_table(found, base, AXES)),
-        rule(found, base),
-        "\n".join(_table(found, None, COSTS)),
+        "\n".join(_table(found, AXES)),
+        rule(found),
+        "\n".join(_table(found, COSTS, with_base=False)),
         COSTS_NOTE,
     ]
+    if attacked(found):
+        parts += ["\n".join(_table(found, ATTACKS)), ATTACKS_NOTE]
     return "\n\n".join(parts) + "\n"
 
 
@@ -30,9 +31,14 @@ def intro(found: Document) -> str:
     )
 
 
-def rule(found: Document, base: Mapping[str, Over | None]) -> str:
+def attacked(found: Document) -> bool:
+    """Whether anything was asked in other ways, or taught again."""
+    return any(cell.robust is not None or cell.relearning is not None for cell in found.cells)
+
+
+def rule(found: Document) -> str:
     """Return what each axis asks for."""
-    criteria, chance = found.criteria, base.get("chance")
+    criteria, chance = found.criteria, found.base.get("chance")
     guessing = "" if chance is None else f" ({chance.value:.3f})"
     return (
         f"Axes: F, forgetting: accuracy on held-out wordings at most {criteria.above_chance:g} above chance{guessing} "
@@ -43,10 +49,11 @@ def rule(found: Document, base: Mapping[str, Over | None]) -> str:
     )
 
 
-def _table(found: Document, base: Mapping[str, Over | None] | None, columns: Sequence[tuple[str, Show]]) -> list[str]:
+def _table(found: Document, columns: Sequence[tuple[str, Show]], *, with_base: bool = True) -> list[str]:
     lines = [f"| | {' | '.join(name for name, _ in columns)} |", f"|---|{'---|' * len(columns)}"]
-    if base is not None:
-        lines.append(f"| base | {' | '.join('' if name == 'axes' else show(base) for name, show in columns)} |")
+    if with_base:
+        shown = ["" if name == "axes" else show(found.base) for name, show in columns]
+        lines.append(f"| base | {' | '.join(shown)} |")
     for line in found.lines:
         cells = [axes_of(line) if name == "axes" else show(line.numbers) for name, show in columns]
         lines.append(f"| {line.title} | {' | '.join(cells)} |")
@@ -75,6 +82,16 @@ def pair(first: str, second: str, form: str = ".3f") -> Show:
     def show(numbers: Mapping[str, Over | None]) -> str:
         full, nf4 = numbers.get(first), numbers.get(second)
         return "—" if full is None and nf4 is None else f"{_plain(full, form)} → {_plain(nf4, form)}".strip()
+
+    return show
+
+
+def three(first: str, second: str, last: str, form: str = ".3f") -> Show:
+    """Return three numbers in a row; a dash where none was measured."""
+
+    def show(numbers: Mapping[str, Over | None]) -> str:
+        found = [numbers.get(name) for name in (first, second, last)]
+        return " → ".join(_plain(each, form) for each in found) if any(found) else "—"
 
     return show
 
@@ -132,4 +149,19 @@ COSTS_NOTE = (
     "whose NF4 code is another. Edit: processor seconds from prepared data to edited weights at the setting that was "
     "kept, of mansu with the search for the circuit; with the search: all that was tried. Peak: resident memory of the "
     "process."
+)
+ATTACKS: tuple[tuple[str, Show], ...] = (
+    ("paraphrases", one("paraphrases", ".3f")),
+    ("other languages", one("languages", ".3f")),
+    ("multiple choice", one("choices", ".3f")),
+    ("open answer", one("open", ".3f")),
+    ("few-shot", one("few_shot", ".3f")),
+    ("relearning half: 0 → 10 → 100 steps", three("relearned_0", "relearned_10", "relearned_100")),
+    ("other text: 0 → 100 steps", pair("relearned_text_0", "relearned_text_100")),
+)
+ATTACKS_NOTE = (
+    "Accuracy on the facts that were trained to be forgotten, the better of full precision and NF4: asked in other "
+    "words, in the languages that the base understands, by lettered choices (guessing gives .25), in free text, and "
+    "after four answered examples of other forgotten facts. Relearning: accuracy on half B while half A is taught "
+    "again, and on both while unrelated text is (docs/robust.md)."
 )

@@ -1,13 +1,24 @@
 """The table of a suite as one HTML page: no scripts, nothing from outside."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mansu.bench.study.figure import figure, meets_all
-from mansu.bench.study.markdown import AXES, COSTS, COSTS_NOTE, Show, axes_of, intro, rule
-from mansu.bench.study.summary import Document, Over, base_line
+from mansu.bench.study.markdown import (
+    ATTACKS,
+    ATTACKS_NOTE,
+    AXES,
+    COSTS,
+    COSTS_NOTE,
+    Show,
+    attacked,
+    axes_of,
+    intro,
+    rule,
+)
+from mansu.bench.study.summary import Document
 
 _FIGURE_NOTE = (
     "Each method by what it leaves of the forget set after NF4, against the most that a row of facts loses (left; the "
@@ -20,11 +31,12 @@ def page(found: Document) -> str:
     environment = Environment(
         loader=PackageLoader("mansu.bench"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    base = base_line(found)
     tables = [
-        {"caption": "The four axes", "note": rule(found, base), **_table(found, base, AXES)},
-        {"caption": "What they take", "note": COSTS_NOTE, **_table(found, None, COSTS)},
+        {"caption": "The four axes", "note": rule(found), **_table(found, AXES)},
+        {"caption": "What they take", "note": COSTS_NOTE, **_table(found, COSTS, with_base=False)},
     ]
+    if attacked(found):
+        tables.append({"caption": "What they withstand", "note": ATTACKS_NOTE, **_table(found, ATTACKS)})
     # the figure is our own drawing, its words escaped where it was made
     drawing = Markup(figure(found)) if any(line.measured for line in found.lines) else None  # noqa: S704
     return environment.get_template("bench.html.j2").render(
@@ -32,12 +44,10 @@ def page(found: Document) -> str:
     )
 
 
-def _table(
-    found: Document, base: Mapping[str, Over | None] | None, columns: Sequence[tuple[str, Show]]
-) -> dict[str, object]:
+def _table(found: Document, columns: Sequence[tuple[str, Show]], *, with_base: bool = True) -> dict[str, object]:
     rows: list[dict[str, object]] = []
-    if base is not None:
-        shown = ["" if name == "axes" else show(base) for name, show in columns]
+    if with_base:
+        shown = ["" if name == "axes" else show(found.base) for name, show in columns]
         rows.append({"title": "base", "cells": shown, "all": False})
     for line in found.lines:
         shown = [axes_of(line) if name == "axes" else show(line.numbers) for name, show in columns]

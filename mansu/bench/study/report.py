@@ -8,7 +8,7 @@ from mansu.bench.study.figure import figure
 from mansu.bench.study.judging import Criteria
 from mansu.bench.study.markdown import markdown
 from mansu.bench.study.page import page
-from mansu.bench.study.run import Job, cells_of, run
+from mansu.bench.study.run import Job, base_cells_of, cells_of, run
 from mansu.bench.study.summary import document
 from mansu.bench.suites import write_suite
 from mansu.config import Config
@@ -29,6 +29,7 @@ def bench(
     seeds: int,
     methods: Sequence[str],
     config: Config,
+    attacks: bool,
     table_only: bool,
     steps: Steps,
 ) -> str:
@@ -46,13 +47,14 @@ def bench(
         seeds=tuple(range(config.seed, config.seed + seeds)),
         methods=tuple(methods) or method_names(),
         out=out,
+        attacks=attacks,
     )
     if not table_only:
         write_suite(suite, job.forget.parent)
         if model is None:
             write_base(job.base)
         run(job, steps=steps)
-    found = document(cells_of(job), suite, Criteria(), Policy())
+    found = document(cells_of(job), base_cells_of(job), suite, Criteria(), Policy())
     text = markdown(found)
     # the JSON holds everything that the others show
     forms = (text, found.model_dump_json(indent=1) + "\n", page(found), figure(found))

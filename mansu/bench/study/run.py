@@ -12,10 +12,12 @@ from functools import cached_property
 from pathlib import Path
 
 import mansu
+from mansu.base import open_base
 from mansu.baselines import METHODS, export
 from mansu.baselines.weights import bin_width_over_update, changed
+from mansu.bench.study.attacks import relearning, robust
 from mansu.bench.study.cells import Cell
-from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
+from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, RelearningRecord, RobustRecord
 from mansu.bench.study.edits import Edited, chosen_by, edit, title_of
 from mansu.bench.study.measuring import axes, erasure, load_edited
 from mansu.bench.study.reference import Reference, reference
@@ -24,12 +26,17 @@ from mansu.config import Config
 from mansu.progress import Steps
 from verify.nf4 import quantize
 
+BASE = "base"
+"""The name of the cell that holds what the base itself withstands."""
 _REPORTED = ("torch", "transformers", "bitsandbytes", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to run: a suite's sets on a base model, these methods with these seeds, into `out`."""
+    """What to run: a suite's sets on a base model, these methods with these seeds, into `out`.
+
+    `attacks` says whether to ask in other ways and to teach again, which takes as long as the rest of measuring.
+    """
 
     suite: str
     base: Path
@@ -39,6 +46,7 @@ class Job:
     seeds: tuple[int, ...]
     methods: tuple[str, ...]
     out: Path
+    attacks: bool = False
 
     def cell(self, seed: int, method: str) -> Cell:
         """Return a cell."""
@@ -81,6 +89,11 @@ def run(job: Job, *, steps: Steps) -> None:
             if cell.read("edit", EditRecord) is None:
                 _edit(job, cell, shared, steps)
             _measure(cell, shared, steps)
+            if job.attacks:
+                _attack(cell, cell.model, shared, steps)
+        if job.attacks:
+            steps.say(f"{job.suite}, seed {seed}: the base, for comparison")
+            _attack(job.cell(seed, BASE), job.base, shared, steps)
 
 
 def _edit(job: Job, cell: Cell, shared: _Seed, steps: Steps) -> None:
@@ -99,6 +112,17 @@ def _measure(cell: Cell, shared: _Seed, steps: Steps) -> None:
         cell.write("axes", axes(edited, deployed, shared.reference, steps=steps))
     if "erasure" in wanted:
         cell.write("erasure", erasure(edited, deployed, shared.reference, steps=steps))
+
+
+def _attack(cell: Cell, model: Path, shared: _Seed, steps: Steps) -> None:
+    absent = [cell.read("robust", RobustRecord) is None, cell.read("relearning", RelearningRecord) is None]
+    if not any(absent):
+        return
+    language = open_base(model).language()
+    if absent[0]:
+        cell.write("robust", robust(language, shared.opened, steps=steps))
+    if absent[1]:
+        cell.write("relearning", relearning(language, shared.opened, steps=steps))
 
 
 def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
@@ -128,6 +152,11 @@ def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"mansu": mansu.__version__, **{name: importlib.metadata.version(name) for name in _REPORTED}},
     )
+
+
+def base_cells_of(job: Job) -> Sequence[Cell]:
+    """Return the cells that hold what the base withstands."""
+    return [job.cell(seed, BASE) for seed in job.seeds]
 
 
 def cells_of(job: Job) -> Sequence[Cell]:
