@@ -169,6 +169,9 @@ def test_every_bound_holds_on_a_model_whatever_the_size_of_the_edit(size: float)
         assert found.exceeded == 0
         assert 0 < found.measured <= found.by_logits <= min(found.by_fisher, found.by_layers) * (1 + 1e-9)
         assert found.measured <= found.worst
+        assert found.by_logits <= min(found.each_fisher, found.each_layers) * (1 + 1e-9)
+        assert found.each_fisher <= found.by_fisher * (1 + 1e-9)
+        assert found.each_layers <= found.by_layers * (1 + 1e-9)
         if size == 1e-3:
             # to second order the divergence is ½ΔᵀFΔ
             assert found.measured == pytest.approx(found.half_fisher, rel=0.1)

@@ -23,9 +23,10 @@ class SetBound(Schema):
     """One set of sequences: after `prompts` (their last position) or at every position of `texts`. Nats.
 
     `measured` is the mean KL(base ‖ edited), `worst` the largest. `by_logits`, `by_fisher` and `by_layers` are the
-    bounds on the mean of Theorems 1, 2 and 3. `half_fisher` ½ΔᵀFΔ with the full Fisher, `remainder` ρ, `growth_fisher`
+    bounds on the mean of Theorems 1, 2 and 3; `each_fisher` and `each_layers` the means of the last two's bounds at
+    each position, which no constants sum up. `half_fisher` ½ΔᵀFΔ with the full Fisher, `remainder` ρ, `growth_fisher`
     and `growth_layers` the φ̄ of Theorems 2 and 3, `rise` the largest b. `exceeded` counts the bounds that a measured
-    value exceeds, of three at each position and three on the mean: a theorem allows none.
+    value exceeds, of three at each position and five on the mean: a theorem allows none.
     """
 
     which: Which
@@ -37,6 +38,8 @@ class SetBound(Schema):
     by_logits: float
     by_fisher: float
     by_layers: float
+    each_fisher: float
+    each_layers: float
     half_fisher: float
     remainder: float
     growth_fisher: float

@@ -90,8 +90,12 @@ def bound(found: Positions, edits: Edits, which: Which, *, held_out: bool) -> Se
     by_fisher = growth_fisher * (quadratic + remainder) ** 2
     by_layers = growth_layers * sum(block.gain * block.leak for block in blocks) ** 2
     divergence, by_logits = found.change.divergence, found.change.bound()
-    pairs = [(divergence, each) for each in (by_logits, found.by_fisher(), found.by_layers())]
-    pairs += [(divergence.mean(), torch.as_tensor(each)) for each in (by_logits.mean(), by_fisher, by_layers)]
+    each = (by_logits, found.by_fisher(), found.by_layers())
+    pairs = [(divergence, limit) for limit in each]
+    pairs += [
+        (divergence.mean(), torch.as_tensor(limit))
+        for limit in (*(limit.mean() for limit in each), by_fisher, by_layers)
+    ]
     return SetBound(
         which=which,
         held_out=held_out,
@@ -102,6 +106,8 @@ def bound(found: Positions, edits: Edits, which: Which, *, held_out: bool) -> Se
         by_logits=float(by_logits.mean()),
         by_fisher=by_fisher,
         by_layers=by_layers,
+        each_fisher=float(each[1].mean()),
+        each_layers=float(each[2].mean()),
         half_fisher=quadratic**2 / 2,
         remainder=remainder,
         growth_fisher=growth_fisher,

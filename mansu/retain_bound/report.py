@@ -16,7 +16,10 @@ def shown(document: RetainBound) -> str:
     """Return the table, the constants and the outcome as text."""
     known = document.sets[:2]
     parts = [
-        "measured: mean KL(base ‖ edited) in nats; logits, Fisher, layers: its bounds by Theorems 1, 2 and 3.",
+        (
+            "measured: mean KL(base ‖ edited) in nats; logits, Fisher, layers: its bounds by Theorems 1, 2 and 3, of "
+            "the last two the mean of each position's bound / the bound from constants."
+        ),
         *(f"{each.which}: {_constants(each)}" for each in known),
         _diagonals(document),
         _null_space(document),
@@ -32,12 +35,17 @@ def shown(document: RetainBound) -> str:
 def _table(document: RetainBound) -> str:
     title = f"{document.edited}: {document.moved:,} values of {document.layers} layers"
     table = Table(title=title, box=box.SIMPLE, title_justify="left", pad_edge=False)
-    for heading in ("", "n", "measured", "logits", "Fisher", "layers", "½ΔᵀFΔ"):
+    for heading in ("", "n", "measured", "logits", "Fisher", "layers"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for each in document.sets:
         name = f"{each.which}, {'held out' if each.held_out else 'known'}"
-        values = (each.measured, each.by_logits, each.by_fisher, each.by_layers, each.half_fisher)
-        table.add_row(name, f"{each.positions:,}", *(f"{value:.3g}" for value in values))
+        cells = (
+            f"{each.measured:.3g}",
+            f"{each.by_logits:.3g}",
+            f"{each.each_fisher:.3g} / {each.by_fisher:.3g}",
+            f"{each.each_layers:.3g} / {each.by_layers:.3g}",
+        )
+        table.add_row(name, f"{each.positions:,}", *cells)
     console = Console(width=_WIDTH, highlight=False, color_system=None, file=io.StringIO())
     console.print(table)
     output = console.file
@@ -48,7 +56,8 @@ def _table(document: RetainBound) -> str:
 def _constants(each: SetBound) -> str:
     gains = [block.gain for block in each.blocks]
     return (
-        f"ρ {each.remainder:.3g}, φ̄ {each.growth_fisher:.3g} (Fisher) and {each.growth_layers:.3g} (layers), "
+        f"½ΔᵀFΔ {each.half_fisher:.3g}, ρ {each.remainder:.3g}, "
+        f"φ̄ {each.growth_fisher:.3g} (Fisher) and {each.growth_layers:.3g} (layers), "
         f"largest rise b {each.rise:.3g}, gains {min(gains):.3g} to {max(gains):.3g} over {len(gains)} decoder layers, "
         f"largest KL {each.worst:.3g}."
     )
