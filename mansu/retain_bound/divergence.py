@@ -4,6 +4,7 @@ Theorem 1 of docs/retain-bound.md. With base logits z, changed by δ, p = softma
 KL = log E_p e^X ≤ log(1 + φ(b) Var_p δ), φ(b) = (eᵇ − 1 − b)/b². All in float64.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -81,5 +82,5 @@ def ceiling(head: Tensor, gain: Tensor) -> float:
     """
     rows = head.double()
     reach = float((rows - rows.mean(0)).norm(dim=1).max())  # the diameter is at most twice this
-    spread = 2 * reach * 2 * float(gain.abs().max()) * gain.numel() ** 0.5
+    spread = 2 * reach * 2 * float(gain.abs().max()) * math.sqrt(gain.numel())
     return min(spread, spread**2 / 8)
