@@ -1,7 +1,5 @@
 """`mansu bound` on a tiny model that really unlearned: what is measured lies below what is proved."""
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -101,20 +99,27 @@ def test_the_edit_is_the_ledgers(job: Job, found: RetainBound) -> None:
         assert torch.equal(edit.values - edit.moves, entry.base.float())
 
 
-def test_text_and_json_say_what_was_found(job: Job, found: RetainBound) -> None:
+def words_of(job: Job, *more: object) -> list[str]:
+    """The command on a few prompts of the job's set."""
+    config = job.retain.parent / "c.toml"
+    config.write_text("text_length = 8\n")
+    words = ["--model", job.model, "--edited", job.edited / "model", "--retain", job.retain, "--config", config]
+    return ["mansu", "bound", *map(str, (*words, "--prompts", 4, "--texts", 1, "--draws", 2, *more))]
+
+
+def test_text_and_json_say_what_was_found(
+    job: Job, found: RetainBound, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = shown(found)
     assert "Every measured change lies below its bounds" in text
     assert max(map(len, text.splitlines())) <= 80
     assert "EXCEEDED: 3" in shown(found.model_copy(update={"exceeded": 3}))
-    words = ["--model", job.model, "--edited", job.edited / "model", "--retain", job.retain, "--json"]
-    words += ["--prompts", 4, "--texts", 1, "--draws", 2, "--config", job.retain.parent / "c.toml"]
-    (job.retain.parent / "c.toml").write_text("text_length = 8\n")
-    call = [sys.executable, "-m", "mansu.cli", "bound", *map(str, words)]
-    run = subprocess.run(call, capture_output=True, text=True, check=True)
-    document = json.loads(run.stdout)
-    assert document["split"] == "halves"
-    assert document["transfer"]["factor"] is None
-    assert RetainBound.model_validate_json(run.stdout).moved == found.moved
+    monkeypatch.setattr(sys, "argv", words_of(job, "--json"))
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    document = RetainBound.model_validate_json(capsys.readouterr().out)
+    assert (document.moved, document.split, document.transfer.factor) == (found.moved, "halves", None)
 
 
 def test_a_bound_that_is_exceeded_fails_the_command(
@@ -122,10 +127,7 @@ def test_a_bound_that_is_exceeded_fails_the_command(
 ) -> None:
     right = measure.divergence_bound
     monkeypatch.setattr(measure, "divergence_bound", lambda *args: right(*args) * 1e-3)
-    words = ["--model", job.model, "--edited", job.edited, "--retain", job.retain, "--forget", job.forget]
-    (job.retain.parent / "d.toml").write_text("text_length = 8\n")
-    words += ["--prompts", 4, "--texts", 1, "--draws", 2, "--config", job.retain.parent / "d.toml"]
-    monkeypatch.setattr(sys, "argv", ["mansu", "bound", *map(str, words)])
+    monkeypatch.setattr(sys, "argv", words_of(job, "--forget", job.forget))
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 1
