@@ -34,6 +34,7 @@ SUBCOMMANDS = (
     "demo",
     "bench",
     "tradeoff",
+    "bound",
     "circuit",
     "calibrate",
     "card",

@@ -1,4 +1,4 @@
-"""`mansu`: keys, unlearning, patches, the demo, the benchmark, the tradeoff, circuits, calibration, model cards.
+"""`mansu`: keys, unlearning, patches, the demo, the benchmark, tradeoff, retain bound, circuits, calibration, cards.
 
 Logs and progress go to stderr; exit codes are those of `ExitCode`.
 """
@@ -167,6 +167,33 @@ def tradeoff(
 
     steps = Steps(Console(stderr=True))
     typer.echo(report(model, update or [], retain, read_config(config), out, json, steps=steps), nl=False)
+
+
+@app.command()
+def bound(
+    model: Annotated[Path, typer.Option(help="Base model: a Hugging Face folder with safetensors.")],
+    edited: Annotated[Path, typer.Option(help="The edited model's folder, or its certificate's.")],
+    retain: Annotated[Path, typer.Option(help="What was to be kept, as JSON lines.")],
+    forget: Annotated[
+        Path | None, typer.Option(help="What was forgotten: then the halves are those the engine trained on or not.")
+    ] = None,
+    prompts: Annotated[int, typer.Option(min=2, help="Facts of each half, one wording of each.")] = 48,
+    texts: Annotated[int, typer.Option(min=1, help="Texts of each half.")] = 8,
+    draws: Annotated[int, typer.Option(min=2, help="Random draws of the diagonal Fisher.")] = 8,
+    config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML) of the edit.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print every constant as JSON.")] = False,
+) -> None:
+    """Bound how far an edit moves what is retained, with every constant, and measure it beside the bounds."""
+    from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
+    from mansu.progress import Steps  # noqa: PLC0415
+    from mansu.retain_bound.report import shown  # noqa: PLC0415
+    from mansu.retain_bound.run import Job, retain_bound  # noqa: PLC0415
+
+    job = Job(model, edited, retain, forget, read_config(config), prompts, texts, draws)
+    document = retain_bound(job, steps=Steps(Console(stderr=True)))
+    typer.echo(document.model_dump_json(indent=1) if json else shown(document), nl=json)
+    if document.exceeded:
+        raise typer.Exit(int(ExitCode.FAIL))
 
 
 @app.command()

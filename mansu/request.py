@@ -122,7 +122,7 @@ def read_request(forget: Path, retain: Path, *, seed: int) -> Request:
     half = len(shuffled) // 2
     return Request(
         forget=_split(forget_facts, rng, share_of_facts=0.25, share_of_wordings=0.25, share_of_validation=0.1),
-        retain=_split(retain_facts, rng, share_of_facts=0.5, share_of_wordings=0.0, share_of_validation=0.0),
+        retain=halves(retain_facts, rng),
         prose=tuple(shuffled[:half]),
         prose_held_out=tuple(shuffled[half:]),
         forget_sha256=forget_sha256,
@@ -281,6 +281,11 @@ def _refuse_shared(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
 
 def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
+
+
+def halves(facts: Sequence[Fact], rng: random.Random) -> Split:
+    """Hold out half of each group's facts whole, as of a retain set."""
+    return _split(facts, rng, share_of_facts=0.5, share_of_wordings=0.0, share_of_validation=0.0)
 
 
 def _split(

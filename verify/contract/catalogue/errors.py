@@ -535,6 +535,28 @@ class ME325:
     """
 
 
+class ME350:
+    """An edited model is no edit of the base's linear layers.
+
+    `mansu bound` was given a model with other tensors, one that differs elsewhere, or the base itself. Exit code 2.
+
+    Why: its theorems are about changed weights of linear layers, and about nothing else.
+
+    Fix: give the folder of an edited model, or a certificate, that was made from this base.
+    """
+
+
+class ME351:
+    """A retain set is too small to hold anything out.
+
+    One of its two halves has no facts. Exit code 2.
+
+    Why: a bound whose constants come from some prompts is to be tested on others.
+
+    Fix: write more facts.
+    """
+
+
 class ME355:
     """The forget set cannot be asked in other ways.
 
