@@ -11,7 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mansu.bench.ablations import ABLATIONS
@@ -39,10 +39,15 @@ def main() -> None:
     print(_table(columns))
 
 
-def _make(base: Path, sets: Path, keys: Path, folder: Path, changes: dict[str, object]) -> None:
+def toml(changes: Mapping[str, object]) -> str:
+    """Return a configuration as TOML; numbers, words and truth values are written as in JSON."""
+    return "".join(f"{field} = {json.dumps(value)}\n" for field, value in changes.items())
+
+
+def _make(base: Path, sets: Path, keys: Path, folder: Path, changes: Mapping[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config, certified = folder / "config.toml", folder / "certified"
-    config.write_text("".join(f"{field} = {json.dumps(value)}\n" for field, value in changes.items()))
+    config.write_text(toml(changes))
     if not (certified / "m.json").exists():
         request = ("--forget", sets / "forget.jsonl", "--retain", sets / "retain.jsonl", "--config", config)
         _run("mansu.cli", "unlearn", "--model", base, *request, "--key", keys / "private.pem", "--out", certified)

@@ -99,7 +99,7 @@ class Config(Schema):
     )
     progressive: bool = Field(
         default=True,
-        description="false, to compare with: as many training steps, and everything is snapped at once, at the end",
+        description="false, to compare with: the same training, and everything is snapped at once, at its end",
     )
     floor: FloorChoice = Field(
         default="levels",
