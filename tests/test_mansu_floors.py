@@ -86,7 +86,7 @@ def solved(
         {"layer": torch.ones(indices.numel())},
         NullSpace(removed) if projected else NullSpace.whole({"layer": layer}),
         schedule=Schedule(steps=12, steps_between=4, learning_rate=rate, snaps=(0.6, 0.6, 1.0), floor=floor),
-        bounds=Bounds(PLAIN, fisher_budget=budget),
+        bounds=Bounds(PLAIN, fisher_budget=budget, reach=1.0),  # so that nothing starts beyond it
         stopping=Stopping(lambda _: False, lambda _: 0.0),
         after_snap=lambda _free, _changed: None,
         progress=steps.append,
@@ -161,9 +161,7 @@ def test_an_infinite_budget_is_none() -> None:
 
 def test_the_forget_gradient_alone_is_projected_and_only_by_a_null_space() -> None:
     # the forget inputs are all that is projected away, and at the base retention has no gradient: nothing is left
-    still = solved(Floor("none"), projected=True)
-    scale = quantize(still.base).scales().reshape(-1)[still.indices]
-    assert bool((still.edit.base["layer"].abs() > 0.98 * scale).all()), "only what starts beyond the reach is drawn in"
+    assert solved(Floor("none"), projected=True).edit.size == 0
     assert solved(Floor("none")).edit.size > 500
 
 
@@ -188,7 +186,7 @@ def test_scaling_up_reaches_the_bin_width_or_the_absmax(seed: int, stored: torch
 
 @pytest.fixture(scope="module")
 def knowing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return c.save_base(t.trained_model(layers=2, steps=120), tmp_path_factory.mktemp("knowing"))
+    return c.save_base(t.trained_model(layers=2, steps=80), tmp_path_factory.mktemp("knowing"))
 
 
 @pytest.mark.parametrize(
