@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.ablations import toml
 from mansu.bench.ablations import ABLATIONS, ablated
+from mansu.bench.study.edits import MANSU, method_names, title_of
 from mansu.config import Config, read_config
 from verify.errors import UsageError
 
@@ -43,3 +44,8 @@ def test_another_name_is_refused_with_the_names_there_are() -> None:
         ablated("no mask")
     assert caught.value.id == "ME330"
     assert "snap at once" in caught.value.expected
+
+
+def test_the_benchmark_takes_every_ablation_by_name_and_none_unasked() -> None:
+    assert not ABLATIONS.keys() & set(method_names())
+    assert [title_of(name) for name in ABLATIONS] == [f"{MANSU}, {name}" for name in ABLATIONS]

@@ -554,7 +554,7 @@ class ME380:
 
     Why: a misspelt method would silently be missing from a table.
 
-    Fix: take one of the names that the message lists; docs/baselines.md describes each.
+    Fix: take one of the names that the message lists; docs/baselines.md and docs/masks.md describe them.
     """
 
 
