@@ -117,12 +117,16 @@ def _shown(name: str, default: object) -> str:
         return "the table below"
     if isinstance(default, tuple):
         return f"`[{', '.join(map(str, default))}]`"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
     return f'`"{default}"`' if isinstance(default, str) else f"`{default}`"
 
 
 def _bounds(field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         return ", ".join(f'`"{value}"`' for value in get_args(field.annotation))
+    if field.annotation is bool:
+        return "`true`, `false`"
     signs = {"gt": "> ", "ge": "≥ ", "lt": "< ", "le": "≤ "}
     found = [(signs[key], value) for item in field.metadata for key, value in _vars_of(item) if key in signs]
     return ", ".join(f"{sign}{value}" for sign, value in found) or ("one at least" if field.metadata else "")

@@ -118,7 +118,11 @@ def bench(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds, from the config's on.")] = 3,
     method: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="mansu or a baseline (docs/baselines.md); repeatable. By default all."),
+        typer.Option(
+            metavar="NAME",
+            help="mansu, a baseline (docs/baselines.md) or an ablation (docs/masks.md); repeatable. By default mansu "
+            "and every baseline.",
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Hyper-parameters of mansu (TOML).")] = None,
     attacks: Annotated[

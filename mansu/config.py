@@ -10,9 +10,12 @@ from verify.contract.manifest import DEFAULT_PROFILES, Profile
 from verify.contract.schema import Schema
 from verify.errors import UsageError
 
-MaskChoice = Literal["circuit", "contrast", "gradient", "random"]
-"""How the mask is chosen: by contrast within the circuit; or, to compare with, by contrast, by the forget gradient
-alone or at random among all that can be edited."""
+MaskChoice = Literal["circuit", "layers", "contrast", "gradient", "random"]
+"""How the mask is chosen: by contrast within the circuit; or, to compare with, by contrast in the circuit's layers or
+everywhere, by the forget gradient alone or at random among all that can be edited."""
+
+FloorChoice = Literal["levels", "none", "unfrozen", "bin_width"]
+"""What makes an update large enough for NF4: see `mansu.floors`."""
 
 
 class Config(Schema):
@@ -40,7 +43,8 @@ class Config(Schema):
     mask: MaskChoice = Field(
         default="circuit",
         description="where the mask is taken from: `circuit` by contrast within the circuit; to compare with, "
-        "`contrast` everywhere, `gradient` by the forget gradient alone, `random`",
+        "`layers` by contrast in the same layers, `contrast` everywhere, `gradient` by the forget gradient alone, "
+        "`random`",
     )
     mask_share: float = Field(
         default=0.0045,
@@ -55,11 +59,20 @@ class Config(Schema):
         default=0.25, ge=0, lt=1, description="share of the layers, up to the last, that the mask leaves out"
     )
     # retain
+    null_space: bool = Field(
+        default=True,
+        description="false, to compare with: forgetting is not projected, in the mask's saliency and in training",
+    )
     null_space_energy: float = Field(
         default=0.9,
         gt=0,
         lt=1,
         description="share of the energy of the retain activations that forgetting is projected away from",
+    )
+    fisher: bool = Field(
+        default=True,
+        description="false, to compare with: the Fisher is estimated (so that batches are the same) and used nowhere, "
+        "neither in the mask's saliency nor as a budget",
     )
     fisher_batches: int = Field(
         default=24, ge=1, description="batches from which the diagonal Fisher of the retain loss is estimated"
@@ -83,6 +96,16 @@ class Config(Schema):
     snaps: tuple[float, ...] = Field(
         default=(0.6, 0.6, 0.6, 0.6, 1.0),
         description="at each snap, the share of the free parameters that is fixed, to an NF4 level or to the base",
+    )
+    progressive: bool = Field(
+        default=True,
+        description="false, to compare with: the same training, and everything is snapped at once, at its end",
+    )
+    floor: FloorChoice = Field(
+        default="levels",
+        description="how updates get large enough for NF4: `levels` by snapping, no absmax holder moves; to compare "
+        "with, `unfrozen` by snapping, and absmax holders may move; `bin_width` by scaling up to a bin width after "
+        "training; `none` not at all",
     )
     prompt_divergence_weight: float = Field(
         default=1.0,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from verify.nf4 import LEVELS, quantize
+from verify.nf4 import LEVELS, WIDTHS, quantize
 from verify.nf4.dynamic import deployed_bounds
 from verify.nf4.rows import CROSSING, FLOOR, MARGIN, REALISED, REALISED_DOUBLE, Geometry
 from verify.nf4.survival import Scales, judge
@@ -23,12 +23,14 @@ CASTS = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Lattice:
     """The valid values of n parameters of one tensor.
 
-    `base` and `scale` (of the smallest blocks) are float32 `[n]`; `values` float32 `[n, k]`, as stored; `valid` bool
-    `[n, k]`. `first` bool `[n, k]` says which of them would do if only the first geometry counted.
+    `base` and `scale` (of the smallest blocks) are float32 `[n]`, `width` float64 `[n]`: the bin width of the base's
+    code there. `values` float32 `[n, k]`, as stored; `valid` bool `[n, k]`. `first` bool `[n, k]` says which of them
+    would do if only the first geometry counted.
     """
 
     base: Tensor
     scale: Tensor
+    width: Tensor
     values: Tensor
     valid: Tensor
     first: Tensor
@@ -62,11 +64,15 @@ def absmax_holders(weight: Tensor, *, block_size: int = 64) -> Tensor:
 def lattice(weight: Tensor, indices: Tensor, *, geometries: Sequence[Geometry], margin: float) -> Lattice:
     """Return the valid values of the parameters at flat `indices` of a base weight in its stored dtype.
 
-    The scales are those of the base: they hold as long as no holder of an absmax moves.
+    The scales are those of the base: they hold as long as no holder of an absmax moves. Where one may (the floor
+    `unfrozen`), values are judged as if they held.
     """
     base = weight.detach().reshape(-1)[indices].float()
     sizes = sorted({geometry.block_size for geometry in geometries})
-    scales = {size: quantize(weight, block_size=size).absmax[indices // size] for size in sizes}
+    quantized = {size: quantize(weight, block_size=size) for size in sizes}
+    scales = {size: quantized[size].absmax[indices // size] for size in sizes}
+    codes = quantized[sizes[0]].codes.reshape(-1)[indices]
+    width = WIDTHS.double()[codes.int()] * scales[sizes[0]].double()
     levels = LEVELS[1:-1]
     values = torch.cat([levels[None, :] * scales[size][:, None] for size in sizes], 1).to(weight.dtype).float()
     valid = torch.ones_like(values, dtype=torch.bool)
@@ -77,7 +83,7 @@ def lattice(weight: Tensor, indices: Tensor, *, geometries: Sequence[Geometry], 
         valid &= _survives(deployed, indices, values, block_size, double=double, margin=margin)
         first = valid.clone() if first is None else first
     assert first is not None, "at least one geometry"
-    return Lattice(base, scales[sizes[0]], values, valid, first)
+    return Lattice(base, scales[sizes[0]], width, values, valid, first)
 
 
 def _survives(

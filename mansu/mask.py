@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mansu.config import MaskChoice
 from mansu.lattice import absmax_holders
 from mansu.retain import Fisher, NullSpace
-from verify.circuits import Circuit, Family, nodes, owned_slices
+from verify.circuits import Circuit, Family, full_circuit, nodes, owned_slices
 from verify.nf4 import quantize
 
 
@@ -48,6 +48,14 @@ def circuit_regions(
     return regions
 
 
+def layer_regions(
+    family: Family, layers: Mapping[str, nn.Linear], *, from_layer: int, below_layer: int
+) -> dict[str, Tensor]:
+    """Return what `circuit_regions` would of a circuit that leaves no node out: whole layers, and the same ones."""
+    whole = full_circuit(family.graph)
+    return circuit_regions(family, whole, layers, from_layer=from_layer, below_layer=below_layer)
+
+
 def layer_of(node: str) -> int:
     """Return the layer of a node such as `a3.h1` or `m7`."""
     return int(node[1:].split(".", maxsplit=1)[0])
@@ -70,19 +78,21 @@ def select(
     size: int,
     parameters: int,
     seed: int,
+    holders: bool = False,
 ) -> Mask:
-    """Take the `size` most salient parameters within the regions, absmax holders left out.
+    """Take the `size` most salient parameters within the regions; absmax holders are left out unless `holders`.
 
     Saliency by contrast = |forget gradient, projected onto the retain null space| · block scale / sqrt(Fisher + its
     mean): the forgetting that a move of one bin buys per retain loss it risks. `gradient` is its numerator without the
-    projection and the scale, the usual saliency; `random` draws by `seed`.
+    projection and the scale, the usual saliency; `random` draws by `seed`. A flat Fisher and the whole space
+    (`Fisher.flat`, `NullSpace.whole`) leave either part of the contrast out.
     """
     generator = torch.Generator().manual_seed(seed)
     saliency = {}
     for name, region in regions.items():
         weight = layers[name].weight.detach().to(stored)
         match choice:
-            case "circuit" | "contrast":
+            case "circuit" | "layers" | "contrast":
                 projected = null_space.project(name, forget_gradient[name]).abs()
                 risk = (fisher.diagonal[name] + fisher.mean).sqrt()
                 value = projected * quantize(weight, name=name).scales() / risk
@@ -90,7 +100,8 @@ def select(
                 value = forget_gradient[name].abs()
             case "random":
                 value = 1 - torch.rand(weight.shape, generator=generator)  # in (0, 1]: zero means left out
-        saliency[name] = value.masked_fill(~region | absmax_holders(weight), 0).reshape(-1)
+        left_out = ~region if holders else ~region | absmax_holders(weight)
+        saliency[name] = value.masked_fill(left_out, 0).reshape(-1)
     threshold = _threshold(saliency, size)
     indices = {name: (value >= threshold).nonzero().reshape(-1) for name, value in saliency.items()}
     return Mask({name: index for name, index in indices.items() if index.numel()}, parameters)

@@ -22,6 +22,11 @@ class NullSpace:
 
     removed: Mapping[str, Tensor]
 
+    @classmethod
+    def whole(cls, layers: Mapping[str, nn.Linear]) -> "NullSpace":
+        """Return the space that takes no direction out, so that `project` changes nothing: to compare with."""
+        return cls({name: torch.zeros(layer.in_features, 0) for name, layer in layers.items()})
+
     def project(self, name: str, rows: Tensor) -> Tensor:
         """Return rows `[.., in]` times the projector P = 1 − VVᵀ onto the null space, which is never formed."""
         basis = self.removed[name]
@@ -34,6 +39,11 @@ class Fisher:
 
     diagonal: Mapping[str, Tensor]
     mean: float
+
+    @classmethod
+    def flat(cls, layers: Mapping[str, nn.Linear]) -> "Fisher":
+        """Return what counts every parameter's risk as 1, whatever its layer and scale: to compare with."""
+        return cls({name: torch.zeros(()).expand(layer.weight.shape) for name, layer in layers.items()}, 1.0)
 
     def at(self, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the entries at flat indices (int64 `[n]` by layer name), float32 `[n]`: all that the solver needs."""

@@ -5,13 +5,14 @@ the solver asserts that they are bit for bit the base's.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mansu.lattice import Lattice, lattice, snap
+from mansu.floors import Floor
+from mansu.lattice import Lattice, lattice
 from mansu.mask import Mask
 from mansu.objective import Objective
 from mansu.precision import Precision, products
@@ -22,7 +23,10 @@ from verify.nf4.rows import Geometry
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How long to train and how to snap: after `steps`, each of `snaps` fixes that share of what is still free."""
+    """How long to train and how to snap: after `steps`, each of `snaps` fixes that share of what is still free.
+
+    `floor` says how a parameter is fixed; all but the default are there to compare with, after as much training.
+    """
 
     steps: int = 16
     steps_between: int = 8
@@ -30,6 +34,7 @@ class Schedule:
     rate_after_snap: float = 0.7
     products: Precision = "float32"
     snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
+    floor: Floor = field(default_factory=Floor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,7 @@ class _State:
 class _Masked:
     """The masked parameters of all layers as flat vectors `[n]`: the optimizer's whole world."""
 
+    stored: torch.dtype
     layers: Mapping[str, nn.Linear]
     indices: Mapping[str, Tensor]
     slices: Mapping[str, slice]
@@ -155,20 +161,20 @@ def solve(
 
     training(schedule.steps, schedule.learning_rate)
     for share in schedule.snaps:
-        _snap(masked, share)
+        _snap(masked, share, schedule.floor)
         assert _fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
         after_snap(int(masked.free.sum()), masked.changed)
-        if not masked.free.any() or _enough(model, masked, stopping):
+        if not masked.free.any() or _enough(model, masked, schedule.floor, stopping):
             break
         training(schedule.steps_between, schedule.learning_rate * schedule.rate_after_snap)
     assert _fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
     return _edit(masked)
 
 
-def _enough(model: Any, masked: _Masked, stopping: Stopping) -> bool:
+def _enough(model: Any, masked: _Masked, floor: Floor, stopping: Stopping) -> bool:
     """Snap all that is free; keep that if it forgets enough and retains as well as before, else undo it."""
     before = masked.state()
-    _snap(masked, 1.0)
+    _snap(masked, 1.0, floor)
     if not stopping.forgotten(model):
         masked.restore(before)
         return False
@@ -215,20 +221,20 @@ def _adam(masked: _Masked, gradient: Tensor, rate: float, betas: tuple[float, fl
 
 def _bound(masked: _Masked, bounds: Bounds) -> None:
     """Keep the free parameters within their blocks' reach, and shrink them until the Fisher cost meets its budget."""
-    limit = masked.lattice.scale * bounds.reach
-    moved = torch.maximum(torch.minimum(masked.master, limit), -limit) - masked.lattice.base
+    scale, base = masked.lattice.scale, masked.lattice.base
+    limit = torch.where(base.abs() >= scale, scale, scale * bounds.reach)  # an absmax holder, where one is masked
+    moved = torch.maximum(torch.minimum(masked.master, limit), -limit) - base
     cost = masked.fisher * moved.square() / 2
     fixed = float(cost[~masked.free].sum())
     free = float(cost[masked.free].sum())
     room = max(0.0, bounds.fisher_budget - fixed)
     shrink = min(1.0, (room / free) ** 0.5) if free > 0 else 1.0
-    masked.master = torch.where(masked.free, masked.lattice.base + shrink * moved, masked.master)
+    masked.master = torch.where(masked.free, base + shrink * moved, masked.master)
 
 
-def _snap(masked: _Masked, share: float) -> None:
+def _snap(masked: _Masked, share: float, floor: Floor) -> None:
     """Fix the free parameters that are nearest to a valid value there; a parameter may return to its base value."""
-    target, errors = masked.lattice.nearest(masked.master)
-    fixed = snap(errors, masked.free, share)
+    target, fixed = floor.fix(masked.lattice, masked.master, masked.free, share, stored=masked.stored)
     masked.master = torch.where(fixed, target, masked.master)
     masked.free = masked.free & ~fixed
     masked.first[fixed] = 0
@@ -246,6 +252,7 @@ def _masked(
     whole = Lattice(*(torch.cat([getattr(part, field) for part in parts]) for field in Lattice.__slots__))
     n = whole.base.numel()
     return _Masked(
+        stored=stored,
         layers=layers,
         indices=mask.indices,
         slices={name: slice(starts[i], starts[i + 1]) for i, name in enumerate(layers)},

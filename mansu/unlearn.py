@@ -1,5 +1,6 @@
 """One call: request → circuit → mask → retain → solve → seal. Each step is a module with its own result object."""
 
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,18 +16,17 @@ from mansu.base import Base, open_base, open_language, working_copy
 from mansu.circuit_search import attributed, smallest, split_pairs
 from mansu.claims import forget_accuracy, measure_claims
 from mansu.config import Config
-from mansu.examples import (
-    Prompts,
-    last_logits,
-)
-from mansu.mask import Mask, circuit_regions, everywhere, select
+from mansu.examples import Prompts, last_logits
+from mansu.floors import Floor
+from mansu.mask import Mask, circuit_regions, everywhere, layer_regions, select
+from mansu.method import described
 from mansu.objective import Objective, Sizes, Weights, retain_losses
 from mansu.precision import products
 from mansu.prepare import Data, prepare
 from mansu.probes import held_out_probes, training_pairs
 from mansu.progress import Steps
 from mansu.request import read_request, require_held_out, require_tokens
-from mansu.retain import NullSpace, fisher, gradients, null_space
+from mansu.retain import Fisher, NullSpace, fisher, gradients, null_space
 from mansu.solve import Bounds, Edit, Schedule, solve
 from mansu.staging import refuse_existing, staging
 from mansu.stopping import stopping
@@ -34,7 +34,7 @@ from verify.artefact.signing import Signer
 from verify.behaviour.loading import Language
 from verify.behaviour.modules import nf4_linears, survey
 from verify.checks.permanence import geometry_of
-from verify.circuits import FaithfulCircuit, describe
+from verify.circuits import FaithfulCircuit, Family, describe
 from verify.contract.manifest import CircuitClaim
 from verify.nf4.rows import Geometry
 
@@ -108,7 +108,7 @@ def unlearn(
             retain_pairs=config.retain_pairs,
             seed=config.seed,
         )
-        evidence = seal.Evidence(request, config, _method(config), _claim(circuit), policy_sha256)
+        evidence = seal.Evidence(request, config, described(config), _claim(circuit), policy_sha256)
         statement = seal.seal(
             folder,
             base,
@@ -136,13 +136,7 @@ def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps
 def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, config: Config, *, steps: Steps) -> Edit:
     """Choose the mask within the circuit and solve for it, in place in `model` (which starts as the base)."""
     layers = _editable(model, config)
-    family = describe(model)
-    first_read_out = family.graph.layers - round(config.read_out_share * family.graph.layers)
-    entry = round(config.entry_share * family.graph.layers)
-    if config.mask == "circuit":
-        regions = circuit_regions(family, circuit.circuit, layers, from_layer=entry, below_layer=first_read_out)
-    else:
-        regions = everywhere(layers)
+    regions = _regions(describe(model), circuit, layers, config)
     inside = {name: layers[name] for name in regions}
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
     weights = Weights(config.prompt_divergence_weight, config.text_divergence_weight)
@@ -155,15 +149,7 @@ def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, c
         saliency = _forget_gradient(model, inside, data.forget, steps)
     for layer in inside.values():
         layer.weight.requires_grad_(False)
-    with steps.step("Null space of the retain activations", len(inside)) as advance:
-        space = null_space(
-            model,
-            inside,
-            data.retained.prompts,
-            [data.retained.texts],
-            energy=config.null_space_energy,
-            progress=advance,
-        )
+    space = _null_space(model, inside, data, config, steps)
     parameters = sum(view.count for view in base.weights.tensors().values())
     size = int(config.mask_share * parameters)
     mask = select(
@@ -171,16 +157,38 @@ def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, c
         base.stored,
         regions,
         saliency,
-        bound,
+        bound if config.fisher else Fisher.flat(inside),
         space,
         choice=config.mask,
         size=size,
         parameters=parameters,
         seed=config.seed,
+        holders=config.floor == "unfrozen",
     )
     masked_fisher = bound.at(mask.indices)
     del saliency, bound  # one value for every parameter of the circuit, and not needed any more
     return _solve(model, base, mask, objective, masked_fisher, space, data, config, steps)
+
+
+def _regions(
+    family: Family, circuit: FaithfulCircuit, layers: Mapping[str, nn.Linear], config: Config
+) -> dict[str, torch.Tensor]:
+    """Return where the mask may be taken from, bool by layer name."""
+    count = family.graph.layers
+    entry, read_out = round(config.entry_share * count), count - round(config.read_out_share * count)
+    if config.mask == "circuit":
+        return circuit_regions(family, circuit.circuit, layers, from_layer=entry, below_layer=read_out)
+    if config.mask == "layers":
+        return layer_regions(family, layers, from_layer=entry, below_layer=read_out)
+    return everywhere(layers)
+
+
+def _null_space(model: Any, layers: Mapping[str, nn.Linear], data: Data, config: Config, steps: Steps) -> NullSpace:
+    if not config.null_space:
+        return NullSpace.whole(layers)
+    prompts, texts = data.retained.prompts, [data.retained.texts]
+    with steps.step("Null space of the retain activations", len(layers)) as advance:
+        return null_space(model, layers, prompts, texts, energy=config.null_space_energy, progress=advance)
 
 
 def _editable(model: Any, config: Config) -> dict[str, nn.Linear]:
@@ -200,16 +208,25 @@ def _solve(
     config: Config,
     steps: Steps,
 ) -> Edit:
+    geometries = tuple(dict.fromkeys(geometry_of(profile) for profile in config.profiles))
     schedule = Schedule(
         steps=config.steps,
         steps_between=config.steps_between,
         learning_rate=config.learning_rate,
         products=config.training_products,
         snaps=config.snaps,
+        floor=Floor(config.floor, progressive=config.progressive),
     )
-    geometries = tuple(dict.fromkeys(geometry_of(profile) for profile in config.profiles))
+    bounds = Bounds(geometries, fisher_budget=config.fisher_budget if config.fisher else math.inf)
     total = config.steps + config.steps_between * (len(config.snaps) - 1)
-    with steps.step("Training and snapping to NF4 levels", total) as advance:
+    snaps = schedule.floor.snaps
+
+    def after_snap(free: int, changed: int) -> None:
+        if free < mask.size:
+            what = "snapped" if snaps else "fixed"
+            steps.say(f"  {what}: {changed:,} of {mask.size:,} masked parameters moved, {free:,} still free")
+
+    with steps.step("Training and snapping to NF4 levels" if snaps else "Training", total) as advance:
         edit = solve(
             model,
             nf4_linears(model),
@@ -219,13 +236,13 @@ def _solve(
             bound,
             space,
             schedule=schedule,
-            bounds=Bounds(geometries, fisher_budget=config.fisher_budget),
+            bounds=bounds,
             stopping=stopping(data, config),
-            after_snap=lambda free, changed: steps.say(
-                f"  snapped: {changed:,} of {mask.size:,} masked parameters moved, {free:,} still free"
-            ),
+            after_snap=after_snap,
             progress=advance,
         )
+    if config.floor != "levels":
+        return edit
     steps.say(
         f"  the least move that survives all {len(geometries)} deployment profiles is {edit.least_move:.3f} of a "
         f"block's absmax on average ({edit.least_move_first:.3f} for {_named(geometries[0])} alone)"
@@ -253,11 +270,6 @@ def _forget_gradient(
                 total[name] += gradient.float()
             advance(1)
     return total
-
-
-def _method(config: Config) -> str:
-    masked = {"circuit": "circuit-restricted masked", "contrast": "contrast-masked", "gradient": "gradient-masked"}
-    return f"{masked.get(config.mask, 'randomly masked')} training with progressive snapping to NF4 levels"
 
 
 def _claim(circuit: FaithfulCircuit) -> CircuitClaim:

@@ -4,7 +4,8 @@ import certificates as c
 import torch
 
 from mansu.examples import Prompts, Texts
-from mansu.retain import fisher, null_space
+from mansu.retain import Fisher, NullSpace, fisher, null_space
+from mansu.sampled import gradients_at
 from verify.behaviour.modules import nf4_linears
 
 
@@ -47,3 +48,18 @@ def test_fisher_is_the_mean_squared_gradient() -> None:
     found = fisher({"l": layer}, [lambda: layer(x).sum(), lambda: 3 * layer(x).sum()], progress=lambda _: None)
     assert torch.allclose(found.diagonal["l"], torch.tensor([[5.0, 20.0]]))
     assert found.mean == 12.5
+
+
+def test_the_whole_space_projects_nothing_and_the_flat_fisher_weighs_nothing() -> None:
+    layer = torch.nn.Linear(64, 8, bias=False)
+    x, places = torch.randn(5, 64), {"l": torch.arange(0, 512, 3)}
+    space = NullSpace.whole({"l": layer})
+    assert torch.equal(space.project("l", x), x)
+    projected, plain = (
+        gradients_at(lambda: layer(x).square().sum(), {"l": layer}, places, project)
+        for project in (space.project, None)
+    )
+    assert torch.equal(projected, plain)
+    flat = Fisher.flat({"l": layer})
+    assert torch.equal((flat.diagonal["l"] + flat.mean).sqrt(), torch.ones(8, 64))
+    assert torch.equal(flat.at(places)["l"], torch.zeros(171))

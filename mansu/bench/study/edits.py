@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mansu.base import working_copy
 from mansu.baselines import METHODS, Baseline, Method, run, run_at
+from mansu.bench.ablations import ABLATIONS, ablated
 from mansu.bench.study.document import EditRecord, Tried
 from mansu.bench.study.training import Training
 from mansu.config import Config
@@ -45,7 +46,7 @@ class Edited:
 
 
 def method_names() -> tuple[str, ...]:
-    """Return the names of all methods that can be compared, mansu first."""
+    """Return the names of all methods that are compared by default, mansu first; its ablations are none of them."""
     return (MANSU, *METHODS)
 
 
@@ -53,13 +54,15 @@ def title_of(name: str) -> str:
     """Return what a method is called in a table; raises `UsageError` ME380 for an unknown one."""
     if name == MANSU:
         return MANSU
+    if name in ABLATIONS:
+        return f"{MANSU}, {name}"
     if name in METHODS:
         return METHODS[name].title
     raise UsageError(
         "there is no such method",
-        expected=f"one of {', '.join(method_names())}",
+        expected=f"one of {', '.join((*method_names(), *ABLATIONS))}",
         found=repr(name),
-        remedy="choose among them; docs/baselines.md describes each",
+        remedy="choose among them; docs/baselines.md and docs/masks.md describe them",
         error_id="ME380",
     )
 
@@ -70,8 +73,9 @@ def edit(name: str, training: Training, chosen: Chosen | None, *, steps: Steps) 
     Raises `UsageError` ME380 for an unknown method, and what the method raises.
     """
     title = title_of(name)
-    if name == MANSU:
-        return _engine(training, training.opened.config, steps=steps)
+    config = training.opened.config
+    if name == MANSU or name in ABLATIONS:
+        return _engine(training, ablated(name, config) if name in ABLATIONS else config, steps=steps)
     method = METHODS[name]
     data, fresh, seed = training.baseline, training.fresh, training.opened.seed
     if chosen is not None:

@@ -535,6 +535,18 @@ class ME325:
     """
 
 
+class ME330:
+    """There is no ablation of this name.
+
+    An ablation was asked for by a name that the table of ablations does not have. Exit code 2. The message lists the
+    names.
+
+    Why: a row under a wrong name would be the method itself, and look like an ablation that costs nothing.
+
+    Fix: take a name from the list, or set the switches in a configuration; docs/masks.md lists both.
+    """
+
+
 class ME350:
     """An edited model is no edit of the base's linear layers.
 

@@ -1,0 +1,28 @@
+"""What the manifest says was done, in words: true under every switch of the configuration."""
+
+from mansu.config import Config
+
+_MASKED = {
+    "circuit": "circuit-restricted masked",
+    "layers": "layer-restricted contrast-masked",
+    "contrast": "contrast-masked",
+    "gradient": "gradient-masked",
+    "random": "randomly masked",
+}
+
+
+def described(config: Config) -> str:
+    """Return the manifest's `method.name`: the mask, what of retention was left out, and the floor."""
+    missing = [name for name, kept in (("null space", config.null_space), ("Fisher", config.fisher)) if not kept]
+    without = f" without {' and '.join(missing)}," if missing else ""
+    return f"{_MASKED[config.mask]} training{without} {_floor(config)}"
+
+
+def _floor(config: Config) -> str:
+    if config.floor == "none":
+        return "without a floor, rounded to the stored dtype"
+    if config.floor == "bin_width":
+        return "with updates scaled up to a bin width at its end"
+    progressive = config.progressive and len(config.snaps) > 1
+    snapping = "with progressive snapping to NF4 levels" if progressive else "with one snap to NF4 levels at its end"
+    return f"{snapping}, absmax holders included" if config.floor == "unfrozen" else snapping
