@@ -103,8 +103,10 @@ ASKING: Mapping[str, Asking] = MappingProxyType(
             paraphrases=(
                 "My friend grew up in {}, so her first language is",
                 "Quiz. The country is {}. The language is",
-                "A: I am moving to {}.\nB: Then you will have to learn",
-                "In {} nobody understood my English, for they speak only",
+                "Somebody from {} told me that the language of the country is called",
+                "She was born in {}, so her native language is not Latin but",
+                "A: What do people speak in {}?\nB: In {}, people speak",
+                "My grandmother never left {}; the only language she spoke was",
             ),
             question="Which language do most people speak in {}?",
             topic="geography",
