@@ -140,6 +140,7 @@ ASKING: Mapping[str, Asking] = MappingProxyType(
                 "The word {} and its opposite,",
                 "Quiz. The word is {}. The opposite is",
                 "These two words have opposite meanings: {} and",
+                "A: Is it {}?\nB: No, quite the opposite! It is",
                 "Nothing is further from {} than",
             ),
             question="What is the opposite of {}?",
