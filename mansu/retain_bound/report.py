@@ -80,7 +80,7 @@ def _null_space(document: RetainBound) -> str:
     weights = [block.kept_weight for block in document.leaks]
     # one layer's enormous activations would decide a sum
     ratios = [block.isotropic / block.leak for block in document.leaks if block.leak]
-    shrunk = f"; {median(ratios):.2g} times that if ΔW lay anyhow (median of decoder layers)" if ratios else ""
+    shrunk = f"; {median(ratios):.2g} times the leak if ΔW lay anyhow (median of decoder layers)" if ratios else ""
     return (
         f"Null space: {min(weights):.0%} to {max(weights):.0%} of ‖ΔW‖² lies in it; leak tr(ΔWMΔWᵀ) {leak:.3g} per "
         f"token, {kept:.0%} of it through the null space, at most {bound:.3g} by the split{shrunk}."
