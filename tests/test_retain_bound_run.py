@@ -113,6 +113,7 @@ def test_text_and_json_say_what_was_found(
     text = shown(found)
     assert "Every measured change lies below its bounds" in text
     assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
     assert "EXCEEDED: 3" in shown(found.model_copy(update={"exceeded": 3}))
     monkeypatch.setattr(sys, "argv", words_of(job, "--json"))
     with pytest.raises(SystemExit) as stop:

@@ -81,7 +81,7 @@ def layer_edit(name: str, layer: nn.Linear, after: Tensor) -> LayerEdit:
     moves = after - before
     flat = moves.reshape(-1)
     indices = flat.nonzero().reshape(-1)
-    rows = (indices // layer.in_features).unique()
+    rows = moves.ne(0).any(1).nonzero().reshape(-1)
     block = _BLOCK.match(name)
     if block is None:
         raise _refused("it changes a layer outside the decoder's layers", name)

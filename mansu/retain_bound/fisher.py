@@ -6,6 +6,7 @@ of their Fishers: one backward pass serves a whole batch.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ def half_diagonals(
     """Return ½ Σ FᵢᵢΔᵢ², averaged over positions, as each of `draws` independent draws has it, float64 `[draws]`."""
     positions = sum(batch.ids.shape[0] * batch.per_sequence for batch in batches)
     totals = [
-        sum(half_cost(model, edits, lambda batch=batch: _noise(model, batch, generator)) for batch in batches)
+        sum(half_cost(model, edits, partial(_noise, model, batch, generator)) for batch in batches)
         for _ in range(draws)
     ]
     return torch.tensor(totals, dtype=torch.float64) / positions
@@ -40,4 +41,6 @@ def _noise(model: Any, batch: Batch, generator: torch.Generator) -> Tensor:
     logits = model(**batch.arguments()).logits.float().flatten(0, 1)
     p = logits.detach().softmax(-1)
     noise = p.sqrt() * torch.randn(p.shape, generator=generator)
-    return ((noise - p * noise.sum(-1, keepdim=True)) * logits).sum()
+    direction = noise - p * noise.sum(-1, keepdim=True)
+    loss: Tensor = (direction * logits).sum()
+    return loss

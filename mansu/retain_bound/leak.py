@@ -49,11 +49,13 @@ class Moments:
 
     def splits(self, edits: Edits, energy: float) -> dict[str, Split]:
         """Return each layer's split; `energy` is the share that the removed directions hold, as the engine's."""
-        found, done = {}, {}
+        found: dict[str, Split] = {}
+        done: dict[int, tuple[Tensor, Tensor]] = {}
         for name, edit in edits.items():
             total = self._sums[name]
             if id(total) not in done:
-                done[id(total)] = torch.linalg.eigh(total / self._tokens[name])
+                values, vectors = torch.linalg.eigh(total / self._tokens[name])
+                done[id(total)] = values, vectors
             found[name] = split(edit, *done[id(total)], energy)
         return found
 

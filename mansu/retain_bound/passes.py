@@ -55,20 +55,25 @@ def tangent(model: Any, edits: Edits, batch: Batch, listen: Listen | None = None
 
     def hook(name: str) -> Callable[..., Tensor]:
         def add(module: nn.Linear, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            x = forward_ad.unpack_dual(args[0]).primal
+            x, _ = _parts(args[0])
             if listen is not None:
                 listen(name, x)
             added[name] = edits[name].added(x.float())
             step = edits[name].spread(added[name], module.out_features)
-            return output + forward_ad.make_dual(torch.zeros_like(output), step.to(output.dtype))
+            dual: Tensor = forward_ad.make_dual(torch.zeros_like(output), step.to(output.dtype))  # type: ignore[no-untyped-call]
+            return output + dual
 
         return add
 
     with forward_ad.dual_level(), _hooked(model, {name: hook(name) for name in edits}):
-        out = forward_ad.unpack_dual(model(**batch.arguments()).logits)
-        logits, derivative = out.primal, out.tangent
-        derivative = torch.zeros_like(logits) if derivative is None else derivative
+        logits, derivative = _parts(model(**batch.arguments()).logits)
         return Tangent(logits.float().flatten(0, 1), derivative.float().flatten(0, 1), added)
+
+
+def _parts(dual: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a dual number's value and derivative, zero where it has none."""
+    value, derivative = forward_ad.unpack_dual(dual)  # type: ignore[no-untyped-call]
+    return value, torch.zeros_like(value) if derivative is None else derivative
 
 
 @torch.no_grad()

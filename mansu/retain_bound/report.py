@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from statistics import median
 
 from rich import box
 from rich.console import Console
@@ -42,8 +43,8 @@ def _table(document: RetainBound) -> str:
         cells = (
             f"{each.measured:.3g}",
             f"{each.by_logits:.3g}",
-            f"{each.each_fisher:.3g} / {each.by_fisher:.3g}",
-            f"{each.each_layers:.3g} / {each.by_layers:.3g}",
+            f"{each.each_fisher:.2g} / {each.by_fisher:.2g}",
+            f"{each.each_layers:.2g} / {each.by_layers:.2g}",
         )
         table.add_row(name, f"{each.positions:,}", *cells)
     console = Console(width=_WIDTH, highlight=False, color_system=None, file=io.StringIO())
@@ -74,15 +75,15 @@ def _diagonals(document: RetainBound) -> str:
 
 
 def _null_space(document: RetainBound) -> str:
-    leak, bound, isotropic = (
-        sum(getattr(block, field) for block in document.leaks) for field in ("leak", "bound", "isotropic")
-    )
+    leak, bound = (sum(getattr(block, field) for block in document.leaks) for field in ("leak", "bound"))
     kept = sum(block.leak * block.kept_leak for block in document.leaks) / leak if leak else 0.0
     weights = [block.kept_weight for block in document.leaks]
+    # one layer's enormous activations would decide a sum
+    ratios = [block.isotropic / block.leak for block in document.leaks if block.leak]
+    shrunk = f"; {median(ratios):.2g} times the leak if ΔW lay anyhow (median of decoder layers)" if ratios else ""
     return (
         f"Null space: {min(weights):.0%} to {max(weights):.0%} of ‖ΔW‖² lies in it; leak tr(ΔWMΔWᵀ) {leak:.3g} per "
-        f"token, {kept:.0%} of it through the null space, at most {bound:.3g} by the split; {isotropic:.3g} if ΔW lay "
-        "anyhow."
+        f"token, {kept:.0%} of it through the null space, at most {bound:.3g} by the split{shrunk}."
     )
 
 

@@ -33,12 +33,12 @@ class Part:
         return [
             Batch(part, last=True)
             for length in sorted(alike)
-            for part in torch.tensor(alike[length]).split(max(1, tokens // length))
+            for part in _cut(torch.tensor(alike[length]), max(1, tokens // length))
         ]
 
     def text_batches(self, size: int = 4) -> list[Batch]:
         """Return the texts as batches."""
-        return [Batch(part, last=False) for part in self.texts.ids.split(size)]
+        return [Batch(part, last=False) for part in _cut(self.texts.ids, size)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,10 @@ def sample(
         retain_sha256=hashlib.sha256(retain.read_bytes()).hexdigest(),
         split="halves" if forget is None else "the engine's",
     )
+
+
+def _cut(rows: Tensor, size: int) -> list[Tensor]:
+    return [rows[start : start + size] for start in range(0, rows.shape[0], size)]
 
 
 def _drawn(facts: Sequence[Fact], count: int, rng: random.Random) -> list[Fact]:
