@@ -120,17 +120,24 @@ def test_the_table_names_every_quantizer_and_every_format(matrix: PermanenceMatr
     assert max(map(len, text.splitlines()[:12])) <= 80 or markdown
 
 
-def test_tiny_edits_do_not_reach_the_quantized_weights(job: Job) -> None:
+def test_small_edits_are_seen_by_fine_formats_and_hardly_by_coarse_ones(job: Job) -> None:
+    """One step of bfloat16, 0.1 to 0.2 % of a block's absmax: a quarter of a step of Q8_0, a fiftieth of a bin of NF4."""
     base = open_base(job.base).language()
     edited = open_base(job.base).language()
     weight = edited.model.get_parameter(MUTED)
-    # an ulp or two of bfloat16 is far below a bin of NF4
-    weight.copy_((weight * 1.004).bfloat16().float())
+    size = weight.abs().reshape(-1, 64)
+    middle = ((size > 0.25 * size.amax(1, keepdim=True)) & (size < 0.5 * size.amax(1, keepdim=True))).reshape(
+        weight.shape
+    )
+    bits = weight[middle].bfloat16().view(torch.int16) + 1
+    weight[middle] = bits.view(torch.bfloat16).float()
     asked = held_out(read_request(job.forget, job.retain, seed=3), base.tokenizer, limit=4, seed=3)
-    rows = list(permanence_matrix(Pair(base, edited, torch.bfloat16), asked, ["gguf-q8_0", "nf4"]))
-    assert rows[2].differing is not None
-    assert rows[2].quantized_edits
-    assert rows[2].realised is not None
+    _, fine, coarse = permanence_matrix(Pair(base, edited, torch.bfloat16), asked, ["gguf-q8_0", "nf4"])
+    edits = int(middle.sum())
+    assert fine.quantized_edits == coarse.quantized_edits == edits
+    assert fine.differing is not None
+    assert coarse.differing is not None
+    assert coarse.differing < 0.1 * edits < fine.differing
 
 
 def test_probes_are_held_out_and_limited(job: Job) -> None:
