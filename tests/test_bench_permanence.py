@@ -121,7 +121,7 @@ def test_the_table_names_every_quantizer_and_every_format(matrix: PermanenceMatr
 
 
 def test_small_edits_are_seen_by_fine_formats_and_hardly_by_coarse_ones(job: Job) -> None:
-    """One step of bfloat16, 0.1 to 0.2 % of a block's absmax: a quarter of a step of Q8_0, a fiftieth of a bin of NF4."""
+    """One step of bfloat16, 0.1 to 0.4 % of a block's absmax: a good part of a step of Q8_0, little of a bin of NF4."""
     base = open_base(job.base).language()
     edited = open_base(job.base).language()
     weight = edited.model.get_parameter(MUTED)

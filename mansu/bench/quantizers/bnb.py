@@ -8,6 +8,10 @@ from torch import Tensor, nn
 
 from verify.nf4 import dequantize, quantize
 
+# only partly typed
+_functional: Any = bnb.functional
+_layers: Any = bnb.nn
+
 OUTLIER = 6.0
 """`llm_int8_threshold`: activations at least this large are multiplied in full precision."""
 
@@ -22,14 +26,16 @@ def nf4(weight: Tensor, *, double: bool = False) -> Tensor:
 
 def fp4(weight: Tensor) -> Tensor:
     """Return a weight after FP4 in blocks of 64 (what a bare `load_in_4bit=True` means), float32."""
-    packed, state = bnb.functional.quantize_4bit(weight.contiguous(), blocksize=64, quant_type="fp4")
-    return bnb.functional.dequantize_4bit(packed, state).float().reshape(weight.shape)
+    packed, state = _functional.quantize_4bit(weight.contiguous(), blocksize=64, quant_type="fp4")
+    result: Tensor = _functional.dequantize_4bit(packed, state)
+    return result.float().reshape(weight.shape)
 
 
 def int8(weight: Tensor) -> Tensor:
     """Return a weight after LLM.int8(): float16, then 8 bits a value, one scale a row (its absmax / 127); float32."""
-    codes, absmax, _ = bnb.functional.int8_vectorwise_quant(weight.to(torch.float16))
-    return bnb.functional.int8_vectorwise_dequant(codes, absmax).float()
+    codes, absmax, _ = _functional.int8_vectorwise_quant(weight.to(torch.float16))
+    result: Tensor = _functional.int8_vectorwise_dequant(codes, absmax)
+    return result.float()
 
 
 def int8_linear(weight: Tensor, bias: Tensor | None) -> Any:
@@ -38,8 +44,8 @@ def int8_linear(weight: Tensor, bias: Tensor | None) -> Any:
     It runs on the CPU too. Inputs stay float32 between layers here, and are cast to float16 where they are rounded.
     """
     out, into = weight.shape
-    layer = bnb.nn.Linear8bitLt(into, out, bias=bias is not None, has_fp16_weights=False, threshold=OUTLIER)
-    layer.weight = bnb.nn.Int8Params(weight.float().contiguous(), requires_grad=False, has_fp16_weights=False)
+    layer = _layers.Linear8bitLt(into, out, bias=bias is not None, has_fp16_weights=False, threshold=OUTLIER)
+    layer.weight = _layers.Int8Params(weight.float().contiguous(), requires_grad=False, has_fp16_weights=False)
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach().float(), requires_grad=False)
     return layer.to("cpu").eval()

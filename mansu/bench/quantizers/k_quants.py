@@ -52,9 +52,9 @@ def encode_q6_k(rows: Floats) -> Bytes:
     """Return the Q6_K bytes of float32 `[rows, columns]`, uint8 `[rows, columns / 256 · 210]`."""
     blocks = _blocks(rows)
     subs = blocks.reshape(-1, 16)
-    scales, codes = np.zeros(len(subs), np.float32), np.zeros(subs.shape, np.uint8)
-    _fit_signed(subs, scales, codes)
-    scales, codes = scales.reshape(-1, 16), codes.reshape(-1, 16, 16)
+    fitted, first = np.zeros(len(subs), np.float32), np.zeros(subs.shape, np.uint8)
+    _fit_signed(subs, fitted, first)
+    scales: Floats = fitted.reshape(-1, 16)
     largest = np.take_along_axis(scales, np.abs(scales).argmax(1, keepdims=True), 1)
     empty = np.abs(largest) < _EPSILON
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -63,7 +63,7 @@ def encode_q6_k(rows: Floats) -> Bytes:
         steps = np.minimum(127, np.rint(inverse * scales)).astype(np.int8)
         step = (d.astype(np.float32) * steps.astype(np.float32))[:, :, None]
         fresh = np.rint(blocks.reshape(-1, 16, 16) / step).clip(-32, 31) + 32
-    codes = np.where(step == 0, codes, np.where(np.isfinite(fresh), fresh, 0).astype(np.uint8))
+    codes = np.where(step == 0, first.reshape(-1, 16, 16), np.where(np.isfinite(fresh), fresh, 0).astype(np.uint8))
     codes = np.where(empty[:, :, None], 0, codes).astype(np.uint8)
     one, two, three, four = np.moveaxis(codes.reshape(-1, 2, 4, 32), 2, 0)
     low = np.concatenate([(one & 15) | ((three & 15) << 4), (two & 15) | ((four & 15) << 4)], axis=2)
