@@ -1,6 +1,7 @@
 """`mansu permanence`: reads the two models and the sets, measures the matrix, and shows it."""
 
 import io
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,16 +107,21 @@ def shown(matrix: PermanenceMatrix, *, markdown: bool = False) -> str:
     parts = [_table(matrix, markdown=markdown), *_notes(matrix)]
     if markdown:
         return "\n\n".join(parts) + "\n"
-    return "\n".join(parts) + "\n"
+    table, *others = parts
+    return "\n".join([table, *(textwrap.fill(part, _WIDTH, break_on_hyphens=False) for part in others)]) + "\n"
 
 
 def _table(matrix: PermanenceMatrix, *, markdown: bool) -> str:
-    table = Table(box=box.MARKDOWN if markdown else box.SIMPLE_HEAD, pad_edge=markdown, padding=(0, 1))
-    headings = ("quantizer", "forget: base", "edited", "gap", "retain: base", "edited", "gap", "differ", "realised")
+    table = Table(
+        box=box.MARKDOWN if markdown else box.SIMPLE_HEAD, pad_edge=markdown, padding=(0, 1) if markdown else 0
+    )
+    between = " " if markdown else "\n"
+    kinds = (f"{kind}{between}{column}" for kind in ("forget", "retain") for column in ("base", "edited", "gap"))
+    headings = ("quantizer", *kinds, "differ", "realised" if markdown else "real-\nised")
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left", no_wrap=markdown)
+        table.add_column(heading, justify="right" if number else "left", no_wrap=True)
     for row in matrix.rows:
-        table.add_row(row.title, *_cells(row, intervals=markdown))
+        table.add_row(row.title if markdown else row.quantizer, *_cells(row, intervals=markdown))
     console = Console(
         width=_WIDE if markdown else _WIDTH, highlight=False, color_system=None, file=io.StringIO(), markup=False
     )
@@ -131,7 +137,7 @@ def _cells(row: PermanenceRow, *, intervals: bool) -> list[str]:
         return [row.state, *[""] * 7]
     cells = [*_answered(row.forget, intervals=intervals), *_answered(row.retain, intervals=intervals)]
     if row.control is False:
-        cells[0] += " (no control)"
+        cells[0] += "*"
     if row.quantized_edits is None or row.differing is None:
         return [*cells, "", ""]
     share = f"{row.differing / row.quantized_edits:.1%}" if row.quantized_edits else "none taken"
@@ -174,5 +180,5 @@ def _notes(matrix: PermanenceMatrix) -> Sequence[str]:
         if row.note:
             notes.append(f"{row.title}: {row.note}.")
         if row.control is False:
-            notes.append(f"{row.title}: the base does not know the forget set either, so the row is inconclusive.")
+            notes.append(f"* {row.title}: the base does not know the forget set either, so the row is inconclusive.")
     return notes
