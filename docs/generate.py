@@ -35,6 +35,7 @@ SUBCOMMANDS = (
     "bench",
     "tradeoff",
     "bound",
+    "permanence",
     "circuit",
     "calibrate",
     "card",

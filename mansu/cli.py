@@ -1,4 +1,4 @@
-"""`mansu`: keys, unlearning, patches, the demo, the benchmark, tradeoff, retain bound, circuits, calibration, cards.
+"""`mansu`: keys, unlearning, patches, demo, benchmark, tradeoff, bound, permanence, circuits, calibration, cards.
 
 Logs and progress go to stderr; exit codes are those of `ExitCode`.
 """
@@ -274,6 +274,30 @@ def calibrate(
     typer.echo(shown(document, markdown=markdown), nl=False)
     typer.echo(f"written: {out}")
     raise typer.Exit(int(document.exit_code()))
+
+
+@app.command()
+def permanence(
+    base: Annotated[Path, typer.Argument(help="Base model: a Hugging Face folder with safetensors.")],
+    edited: Annotated[Path, typer.Argument(help="The model that was edited from it.")],
+    forget: Annotated[Path, typer.Option(help="What was to be forgotten, as JSON lines.")],
+    retain: Annotated[Path, typer.Option(help="What was to be kept, as JSON lines.")],
+    quantizer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Such as nf4, fp4, int8, gguf-q4_k_m or hqq; repeatable. Default: all."),
+    ] = None,
+    probes: Annotated[int, typer.Option(min=1, help="Held-out probes of each kind, at most.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the split, as of mansu unlearn, and of the draw.")] = 0,
+    json: Annotated[Path | None, typer.Option("--json", help="Also write the matrix as JSON.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, with intervals.")] = False,
+) -> None:
+    """Ask a base and an edited model under many quantizers whether what was forgotten stays forgotten."""
+    from mansu.bench.permanence_report import Job, shown  # noqa: PLC0415  (keeps --help fast)
+    from mansu.bench.permanence_report import permanence as run  # noqa: PLC0415
+    from mansu.progress import Steps  # noqa: PLC0415
+
+    job = Job(base, edited, forget, retain, tuple(quantizer or ()), probes, seed, json)
+    typer.echo(shown(run(job, steps=Steps(Console(stderr=True))), markdown=markdown), nl=False)
 
 
 patch = typer.Typer(no_args_is_help=True, rich_markup_mode=None)

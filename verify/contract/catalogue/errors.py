@@ -593,6 +593,75 @@ class ME356:
     """
 
 
+class ME360:
+    """A quantizer's package is not installed.
+
+    The quantizer is computed by its own library, which this installation lacks: `gguf`, `torchao` or `hqq`. In a
+    permanence matrix a row says "not installed", and the others are measured; else exit code 2.
+
+    Why: a stand-in for the library would measure something else.
+
+    Fix: install the package that the message names, or all of them with `pip install 'mansu[quantizers]'`.
+    """
+
+
+class ME361:
+    """There is no such quantizer.
+
+    The name given with --quantizer is none that is known. Exit code 2; nothing was measured.
+
+    Why: under one name everyone should measure the same format.
+
+    Fix: choose one of the names in the message; docs/permanence.md describes them.
+    """
+
+
+class ME362:
+    """A quantizer cannot be shown to have been applied.
+
+    No weight changed, no weight fits the format, or a block holds more values than the format has levels. In a
+    permanence matrix a row says "refused"; else exit code 2.
+
+    Why: "it survives" means nothing where nothing was quantized, as with weights that are quantized already.
+
+    Fix: give the model as it was trained, or leave this quantizer out.
+    """
+
+
+class ME363:
+    """llama.cpp cannot quantize a weight of this shape.
+
+    The rows of a weight are no whole number of blocks, and llama.cpp has no other type for it. In a permanence matrix a
+    row says "refused"; else exit code 2.
+
+    Why: a file that llama.cpp would not write is no deployment.
+
+    Fix: leave this quantizer out for this model.
+    """
+
+
+class ME364:
+    """Nothing is held out to ask.
+
+    After the split, the forget set or the retain set has no probes that were not trained on. Exit code 2.
+
+    Why: what a model was trained on says nothing of what it forgot or kept.
+
+    Fix: write more wordings of each fact, and more facts to keep.
+    """
+
+
+class ME365:
+    """Two models are not a base and its edit.
+
+    Their parameters differ in names, shapes or dtype, or not at all. Exit code 2; nothing was measured.
+
+    Why: the matrix asks what a quantizer leaves of the difference between two models.
+
+    Fix: give the base model first, then the model that was edited from it.
+    """
+
+
 class ME380:
     """There is no such method to compare with.
 
