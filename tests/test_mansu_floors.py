@@ -206,8 +206,9 @@ def test_the_verifier_refuses_every_floor_but_ours(
 
     Without a floor: floor MV203, crossing MV204, margin MV205, realised MV206; scales hold. Scaled up to the bin width:
     margin MV205, for an update ends anywhere in its cell, and crossing MV204 and realised MV206, where the absmax cuts
-    an update short (then perhaps the floor itself, MV203). With absmax holders in the mask: scale MV207 and collateral
-    codes MV208; perhaps other rows, of values whose scale went. Switches other than the floor: none.
+    an update short or a block of 128 has larger bins (then perhaps the floor itself, MV203). With absmax holders in the
+    mask: scale MV207 and collateral codes MV208; perhaps other rows, of values whose scale went. Switches other than
+    the floor: none.
     """
     config = QUICK.model_copy(update=changes)
     run(knowing, tmp_path, tiny_keys, forget=known_facts(), config=config)
