@@ -72,9 +72,14 @@ def unlearn(
     certificate: Annotated[
         Path | None, typer.Option(help="The key's certificate and its intermediates (PEM), sent along for --cert-root.")
     ] = None,
+    frontier: Annotated[
+        Path | None,
+        typer.Option(help="Also trace change against forgetting and retention, and write the trials here (JSON)."),
+    ] = None,
 ) -> None:
     """Make a model forget, and write the edited model with its ledger, probes and signatures."""
     from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
+    from mansu.frontier import require_folder, write_frontier  # noqa: PLC0415
     from mansu.progress import Steps  # noqa: PLC0415
     from mansu.unlearn import unlearn as run  # noqa: PLC0415
     from verify.artefact.policy_file import read_policy  # noqa: PLC0415
@@ -84,9 +89,23 @@ def unlearn(
     if seed is not None:
         settings = settings.model_copy(update={"seed": seed})
     committed = None if policy is None else read_policy(policy).sha256()
+    if frontier is not None:
+        require_folder(frontier)
     steps = Steps(Console(stderr=True))
     signer = load_signer(key, certificate)
-    outcome = run(model, forget, retain, signer, out, settings, steps=steps, policy_sha256=committed)
+    outcome = run(
+        model,
+        forget,
+        retain,
+        signer,
+        out,
+        settings,
+        steps=steps,
+        policy_sha256=committed,
+        frontier=frontier is not None,
+    )
+    if frontier is not None and outcome.frontier is not None:
+        write_frontier(frontier, outcome.frontier)
     typer.echo(outcome.summary())
     if not outcome.target_met:
         raise typer.Exit(int(ExitCode.FAIL))

@@ -107,6 +107,30 @@ class Config(Schema):
         "with, `unfrozen` by snapping, and absmax holders may move; `bin_width` by scaling up to a bin width after "
         "training; `none` not at all",
     )
+    # the exact finish: docs/solver.md
+    error_compensation: bool = Field(
+        default=False,
+        description="at each snap, the free parameters of a row make up for what fixing the others did to its retain "
+        "outputs",
+    )
+    swap_rounds: int = Field(
+        default=0,
+        ge=0,
+        description="rounds of swaps once all is snapped: changed parameters that hardly matter return to the base, "
+        "and as many masked ones that matter more leave it",
+    )
+    polish_rounds: int = Field(
+        default=0,
+        ge=0,
+        description="rounds of moves between valid values once all is snapped, kept only where a fixed measurement "
+        "improves",
+    )
+    minimal_trials: int = Field(
+        default=0,
+        ge=0,
+        description="trials to find how many of the changed parameters can return to the base while the edit forgets "
+        "and retains as well",
+    )
     prompt_divergence_weight: float = Field(
         default=1.0,
         ge=0,

@@ -15,7 +15,20 @@ def described(config: Config) -> str:
     """Return the manifest's `method.name`: the mask, what of retention was left out, and the floor."""
     missing = [name for name, kept in (("null space", config.null_space), ("Fisher", config.fisher)) if not kept]
     without = f" without {' and '.join(missing)}," if missing else ""
-    return f"{_MASKED[config.mask]} training{without} {_floor(config)}"
+    return f"{_MASKED[config.mask]} training{without} {_floor(config)}{_finish(config)}"
+
+
+def _finish(config: Config) -> str:
+    if config.floor != "levels":
+        return ""
+    steps = {
+        "error compensation": config.error_compensation,
+        "swaps": config.swap_rounds,
+        "a polish": config.polish_rounds,
+        "the smallest change": config.minimal_trials,
+    }
+    taken = [step for step, wanted in steps.items() if wanted]
+    return f", with {', '.join(taken)}" if taken else ""
 
 
 def _floor(config: Config) -> str:

@@ -72,6 +72,36 @@ class Objective:
         return self.weights.prompts * kept + self.weights.text * written
 
 
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The objective on fixed batches: the same at each call, so that two edits can be compared.
+
+    `prompts` and `texts` are indices into what is retained.
+    """
+
+    forget: Prompts
+    retained: Retained
+    weights: Weights
+    prompts: tuple[int, ...]
+    texts: tuple[int, ...]
+
+    def forgetting(self, model: Any) -> Tensor:
+        """Return the forget term."""
+        chosen = range(len(self.forget))
+        logits = last_logits(model, self.forget, chosen)
+        return forget_term(logits, self.forget.answers_of(chosen), list(self.forget.pools))
+
+    def retaining(self, model: Any) -> Tensor:
+        """Return the weighted sum of the retain terms."""
+        kept, written = retain_divergences(model, self.retained, self.prompts, self.texts)
+        return self.weights.prompts * kept + self.weights.text * written
+
+    @torch.no_grad()
+    def values(self, model: Any) -> tuple[float, float]:
+        """Return both as numbers."""
+        return float(self.forgetting(model)), float(self.retaining(model))
+
+
 def retain_divergences(
     model: Any, retained: Retained, prompts: Sequence[int], texts: Sequence[int]
 ) -> tuple[Tensor, Tensor]:

@@ -51,24 +51,15 @@ class Fisher:
 
 
 @torch.no_grad()
-def null_space(
-    model: Any,
-    layers: Mapping[str, nn.Linear],
-    prompts: Prompts,
-    texts: Sequence[Texts],
-    *,
-    energy: float,
-    progress: Callable[[int], None],
-) -> NullSpace:
-    """Stream the second moments of each layer's retain inputs, and keep the directions below the energy threshold.
+def null_space(moments: Mapping[str, Tensor], *, energy: float, progress: Callable[[int], None]) -> NullSpace:
+    """Keep the directions of each layer's retain inputs below the energy threshold.
 
-    The largest eigendirections that together hold `energy` of E[xxᵀ] are removed. `progress` is called per layer.
+    The largest eigendirections that together hold `energy` of E[xxᵀ] (`second_moments`) are removed. `progress` is
+    called per layer.
     """
-    moments = _second_moments(model, layers, prompts, texts)
     removed = {}
     by_input: dict[int, Tensor] = {}
-    for name in layers:
-        moment = moments[name]
+    for name, moment in moments.items():
         if id(moment) not in by_input:
             values, vectors = torch.linalg.eigh(moment)
             share = values.clamp(min=0).cumsum(0) / values.clamp(min=0).sum()
@@ -78,10 +69,14 @@ def null_space(
     return NullSpace(removed)
 
 
-def _second_moments(
+@torch.no_grad()
+def second_moments(
     model: Any, layers: Mapping[str, nn.Linear], prompts: Prompts, texts: Sequence[Texts]
 ) -> dict[str, Tensor]:
-    """E[xxᵀ] per layer; layers that read one tensor (q, k, v; gate, up) share one moment."""
+    """Sum xxᵀ over each layer's retain inputs, float32 `[in, in]` by name: E[xxᵀ] up to a factor.
+
+    Layers that read one tensor (q, k, v; gate, up) share one moment.
+    """
     moments: dict[str, Tensor] = {}
     last: list[tuple[Tensor, Tensor]] = []  # the input seen last, and the moment it went into
 

@@ -8,32 +8,32 @@ from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
 from mansu.config import Config
 from mansu.examples import Prompts, answer_accuracy, draw
+from mansu.frontier import Stopping
 from mansu.objective import retain_divergences
 from mansu.prepare import Data
-from mansu.solve import Stopping
 from verify.behaviour.modules import nf4_linears
 
-_STOPPING_PROMPTS = 200
-_STOPPING_TEXTS = 12
+STOPPING_PROMPTS = 200
+STOPPING_TEXTS = 12
 
 
 def stopping(data: Data, config: Config) -> Stopping:
     """Measure on wordings set aside: the trained ones are forgotten first, and the held-out ones must not count."""
     rng = random.Random(config.seed)  # noqa: S311  (a sample, not a secret)
-    forget = data.forget_validation.subset(draw(rng, len(data.forget_validation), _STOPPING_PROMPTS))
-    prompts = draw(rng, len(data.retained.prompts), _STOPPING_PROMPTS // 2)
-    texts = draw(rng, data.retained.texts.ids.shape[0], _STOPPING_TEXTS)
-
-    def forgotten(model: Any) -> bool:
-        # half the target, for the sample is small
-        enough = config.forget_target / 2
-        return answer_accuracy(model, forget) <= enough and accuracy_after_nf4(model, forget) <= enough
+    forget = data.forget_validation.subset(draw(rng, len(data.forget_validation), STOPPING_PROMPTS))
+    prompts = draw(rng, len(data.retained.prompts), STOPPING_PROMPTS // 2)
+    texts = draw(rng, data.retained.texts.ids.shape[0], STOPPING_TEXTS)
 
     @torch.no_grad()
     def retained(model: Any) -> float:
         return float(sum(retain_divergences(model, data.retained, prompts, texts)))
 
-    return Stopping(forgotten, retained)
+    return Stopping(
+        accuracy=lambda model: answer_accuracy(model, forget),
+        accuracy_nf4=lambda model: accuracy_after_nf4(model, forget),
+        retained=retained,
+        limit=config.forget_target / 2,  # half the target, for the sample is small
+    )
 
 
 @torch.no_grad()

@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from mansu import seal
 from mansu.base import Base, open_base, open_language, working_copy
 from mansu.circuit_search import attributed, smallest, split_pairs
 from mansu.claims import forget_accuracy, measure_claims
 from mansu.config import Config
-from mansu.examples import Prompts, last_logits
+from mansu.finish import finishing
 from mansu.floors import Floor
+from mansu.frontier import Frontier
 from mansu.mask import Mask, circuit_regions, everywhere, layer_regions, select
+from mansu.masked import Bounds
 from mansu.method import described
 from mansu.objective import Objective, Sizes, Weights, retain_losses
 from mansu.precision import products
@@ -26,8 +27,9 @@ from mansu.prepare import Data, prepare
 from mansu.probes import held_out_probes, training_pairs
 from mansu.progress import Steps
 from mansu.request import read_request, require_held_out, require_tokens
-from mansu.retain import Fisher, NullSpace, fisher, gradients, null_space
-from mansu.solve import Bounds, Edit, Schedule, solve
+from mansu.retain import Fisher, NullSpace, fisher, null_space, second_moments
+from mansu.saliency import forget_gradient
+from mansu.solve import Edit, Retention, Schedule, solve
 from mansu.staging import refuse_existing, staging
 from mansu.stopping import stopping
 from verify.artefact.signing import Signer
@@ -38,7 +40,6 @@ from verify.circuits import FaithfulCircuit, Family, describe
 from verify.contract.manifest import CircuitClaim
 from verify.nf4.rows import Geometry
 
-_SALIENCY_BATCH = 84
 _KNOWN_PROMPTS = 200
 _STOPPING_PROMPTS = 200
 _STOPPING_TEXTS = 12
@@ -46,7 +47,10 @@ _STOPPING_TEXTS = 12
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an unlearning run came to; accuracies are on held-out wordings (where there are none, facts), as claimed."""
+    """What an unlearning run came to; accuracies are on held-out wordings (where there are none, facts), as claimed.
+
+    `frontier` holds the trials of the solver, on validation wordings.
+    """
 
     out: Path
     changed: int
@@ -54,6 +58,7 @@ class Outcome:
     forget_accuracy: float
     forget_accuracy_nf4: float
     target: float
+    frontier: Frontier | None = None
 
     @property
     def target_met(self) -> bool:
@@ -82,10 +87,12 @@ def unlearn(
     *,
     steps: Steps,
     policy_sha256: str | None = None,
+    frontier: bool = False,
 ) -> Outcome:
     """Run the whole pipeline and write the certificate to `out`.
 
     `policy_sha256` commits the certificate to the policy it is to be judged by (`Policy.sha256`).
+    With `frontier` every trial is measured whole, and more are made to trace it.
     Raises `UsageError`: ME201 to ME204, ME212 and ME213 for the sets, ME210 for the model's folder, ME211 when the
     model does not know the forget set, ME220 when `out` cannot be written. Nothing is left behind on any error.
     """
@@ -99,7 +106,7 @@ def unlearn(
     circuit = find_circuit(language, data, config, steps=steps)
     with staging(out) as folder:
         model = working_copy(language, base.stored)
-        edit = edit_circuit(model, base, data, circuit, config, steps=steps)
+        edit = edit_circuit(model, base, data, circuit, config, steps=steps, frontier=frontier)
         del model
         probes = held_out_probes(
             request,
@@ -121,7 +128,8 @@ def unlearn(
     parameters = sum(view.count for view in base.weights.tensors().values())
     claims = statement.predicate.claims
     accuracy, accuracy_nf4 = forget_accuracy(claims, "full"), forget_accuracy(claims, "nf4")
-    return Outcome(out, edit.size, parameters, accuracy, accuracy_nf4, config.forget_target)
+    points = Frontier(parameters=parameters, limit=config.forget_target / 2, points=edit.frontier)
+    return Outcome(out, edit.size, parameters, accuracy, accuracy_nf4, config.forget_target, points)
 
 
 def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps) -> FaithfulCircuit:
@@ -133,7 +141,16 @@ def find_circuit(language: Language, data: Data, config: Config, *, steps: Steps
     return smallest(language.model, scores, rest, config.circuit_faithfulness, steps=steps)
 
 
-def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, config: Config, *, steps: Steps) -> Edit:
+def edit_circuit(
+    model: Any,
+    base: Base,
+    data: Data,
+    circuit: FaithfulCircuit,
+    config: Config,
+    *,
+    steps: Steps,
+    frontier: bool = False,
+) -> Edit:
     """Choose the mask within the circuit and solve for it, in place in `model` (which starts as the base)."""
     layers = _editable(model, config)
     regions = _regions(describe(model), circuit, layers, config)
@@ -146,10 +163,10 @@ def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, c
     with steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance:
         bound = fisher(inside, retain_losses(objective, model, config.fisher_batches), progress=advance)
     with products(config.training_products):
-        saliency = _forget_gradient(model, inside, data.forget, steps)
+        saliency = forget_gradient(model, inside, data.forget, steps)
     for layer in inside.values():
         layer.weight.requires_grad_(False)
-    space = _null_space(model, inside, data, config, steps)
+    moments, space = _activations(model, inside, data, config, steps)
     parameters = sum(view.count for view in base.weights.tensors().values())
     size = int(config.mask_share * parameters)
     mask = select(
@@ -165,9 +182,14 @@ def edit_circuit(model: Any, base: Base, data: Data, circuit: FaithfulCircuit, c
         seed=config.seed,
         holders=config.floor == "unfrozen",
     )
-    masked_fisher = bound.at(mask.indices)
-    del saliency, bound  # one value for every parameter of the circuit, and not needed any more
-    return _solve(model, base, mask, objective, masked_fisher, space, data, config, steps)
+    kept = (
+        {name: moments[name] for name in mask.indices}
+        if config.error_compensation and config.floor == "levels"
+        else None
+    )
+    retained = Retention(bound.at(mask.indices), space, kept)
+    del saliency, bound, moments  # one value for every parameter of the circuit and more, and not needed any more
+    return _solve(model, base, mask, objective, retained, data, config, steps, frontier=frontier)
 
 
 def _regions(
@@ -183,12 +205,17 @@ def _regions(
     return everywhere(layers)
 
 
-def _null_space(model: Any, layers: Mapping[str, nn.Linear], data: Data, config: Config, steps: Steps) -> NullSpace:
-    if not config.null_space:
-        return NullSpace.whole(layers)
-    prompts, texts = data.retained.prompts, [data.retained.texts]
+def _activations(
+    model: Any, layers: Mapping[str, nn.Linear], data: Data, config: Config, steps: Steps
+) -> tuple[Mapping[str, torch.Tensor], NullSpace]:
+    """Return the second moments of the retain activations (none where nothing needs them), and their null space."""
+    if not (config.null_space or config.error_compensation):
+        return {}, NullSpace.whole(layers)
     with steps.step("Null space of the retain activations", len(layers)) as advance:
-        return null_space(model, layers, prompts, texts, energy=config.null_space_energy, progress=advance)
+        moments = second_moments(model, layers, data.retained.prompts, [data.retained.texts])
+        if not config.null_space:
+            return moments, NullSpace.whole(layers)
+        return moments, null_space(moments, energy=config.null_space_energy, progress=advance)
 
 
 def _editable(model: Any, config: Config) -> dict[str, nn.Linear]:
@@ -202,11 +229,12 @@ def _solve(
     base: Base,
     mask: Mask,
     objective: Objective,
-    bound: Mapping[str, torch.Tensor],
-    space: NullSpace,
+    retained: Retention,
     data: Data,
     config: Config,
     steps: Steps,
+    *,
+    frontier: bool,
 ) -> Edit:
     geometries = tuple(dict.fromkeys(geometry_of(profile) for profile in config.profiles))
     schedule = Schedule(
@@ -218,6 +246,9 @@ def _solve(
         floor=Floor(config.floor, progressive=config.progressive),
     )
     bounds = Bounds(geometries, fisher_budget=config.fisher_budget if config.fisher else math.inf)
+    finish = None  # of the other floors nothing lies on the lattice
+    if config.floor == "levels":
+        finish = finishing(data, objective.weights, config, steps.say, frontier=frontier)
     total = config.steps + config.steps_between * (len(config.snaps) - 1)
     snaps = schedule.floor.snaps
 
@@ -233,12 +264,12 @@ def _solve(
             base.stored,
             mask,
             objective,
-            bound,
-            space,
+            retained,
             schedule=schedule,
             bounds=bounds,
             stopping=stopping(data, config),
             after_snap=after_snap,
+            finish=finish,
             progress=advance,
         )
     if config.floor != "levels":
@@ -254,22 +285,6 @@ def _named(geometry: Geometry) -> str:
     cast = "" if geometry.cast == "none" else f" cast to {geometry.cast}"
     double = " with double quantization" if geometry.double_quant else ""
     return f"blocks of {geometry.block_size}{cast}{double}"
-
-
-def _forget_gradient(
-    model: Any, layers: Mapping[str, nn.Linear], forget: Prompts, steps: Steps
-) -> dict[str, torch.Tensor]:
-    """Sum the gradient of the forget set's cross-entropy over all of it, float32 by layer name."""
-    total = {name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in layers.items()}
-    starts = range(0, len(forget), _SALIENCY_BATCH)
-    with steps.step("Forget gradient within the circuit", len(starts)) as advance:
-        for start in starts:
-            chosen = range(start, min(start + _SALIENCY_BATCH, len(forget)))
-            loss = functional.cross_entropy(last_logits(model, forget, chosen), forget.answers_of(chosen))
-            for name, gradient in gradients(loss, layers).items():
-                total[name] += gradient.float()
-            advance(1)
-    return total
 
 
 def _claim(circuit: FaithfulCircuit) -> CircuitClaim:

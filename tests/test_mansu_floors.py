@@ -18,11 +18,13 @@ from test_mansu_unlearn import QUICK, known_facts, run
 from torch import Tensor, nn
 
 from mansu.floors import Floor, rounded, scaled_up
+from mansu.frontier import Stopping
 from mansu.lattice import absmax_holders, lattice
 from mansu.mask import Mask
+from mansu.masked import Bounds
 from mansu.method import described
 from mansu.retain import NullSpace
-from mansu.solve import Bounds, Edit, Schedule, Stopping, solve
+from mansu.solve import Edit, Retention, Schedule, solve
 from verify.check import check
 from verify.nf4 import LEVELS, Survival, quantize, survival
 from verify.nf4.rows import Geometry
@@ -83,11 +85,13 @@ def solved(
         torch.bfloat16,
         Mask({"layer": indices}, base.numel()),
         objective,
-        {"layer": torch.ones(indices.numel())},
-        NullSpace(removed) if projected else NullSpace.whole({"layer": layer}),
+        Retention(
+            {"layer": torch.ones(indices.numel())},
+            NullSpace(removed) if projected else NullSpace.whole({"layer": layer}),
+        ),
         schedule=Schedule(steps=12, steps_between=4, learning_rate=rate, snaps=(0.6, 0.6, 1.0), floor=floor),
         bounds=Bounds(PLAIN, fisher_budget=budget, reach=1.0),  # so that nothing starts beyond it
-        stopping=Stopping(lambda _: False, lambda _: 0.0),
+        stopping=Stopping(lambda _: 1.0, lambda _: 1.0, lambda _: 0.0, limit=0.0),
         after_snap=lambda _free, _changed: None,
         progress=steps.append,
     )

@@ -36,3 +36,9 @@ def test_one_portion_is_one_snap_and_switches_add_up() -> None:
     assert described(config) == (
         "circuit-restricted masked training without null space and Fisher, with one snap to NF4 levels at its end"
     )
+
+
+def test_the_finish_is_named_step_by_step_and_only_where_it_is_taken() -> None:
+    config = Config(error_compensation=True, polish_rounds=1, minimal_trials=5)
+    assert described(config) == f"{USUAL}, with error compensation, a polish, the smallest change"
+    assert described(config.model_copy(update={"floor": "none"})) == SAID["no floor"]

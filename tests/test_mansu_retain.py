@@ -4,7 +4,7 @@ import certificates as c
 import torch
 
 from mansu.examples import Prompts, Texts
-from mansu.retain import Fisher, NullSpace, fisher, null_space
+from mansu.retain import Fisher, NullSpace, fisher, null_space, second_moments
 from mansu.sampled import gradients_at
 from verify.behaviour.modules import nf4_linears
 
@@ -13,9 +13,8 @@ def test_projection_is_one_and_removes_what_the_retain_set_uses() -> None:
     model = c.random_model().eval()
     layers = nf4_linears(model)
     prompts = Prompts(((3, 4, 5), (5, 6, 7)), (1, 2), ((1, 2), (1, 2)))
-    space = null_space(
-        model, layers, prompts, [Texts(torch.arange(24).reshape(3, 8))], energy=0.9, progress=lambda _: None
-    )
+    moments = second_moments(model, layers, prompts, [Texts(torch.arange(24).reshape(3, 8))])
+    space = null_space(moments, energy=0.9, progress=lambda _: None)
     assert space.removed.keys() == layers.keys()
     for name, basis in space.removed.items():
         assert torch.allclose(basis.T @ basis, torch.eye(basis.shape[1]), atol=1e-4), name
@@ -37,7 +36,9 @@ def test_retain_activations_lose_their_energy() -> None:
     with torch.no_grad():
         model(input_ids=torch.tensor([[3, 4, 5]]))
     handle.remove()
-    space = null_space(model, layers, prompts, [], energy=0.9, progress=lambda _: None)
+    moments = second_moments(model, layers, prompts, [])
+    torch.testing.assert_close(moments[name], seen[0].T @ seen[0])
+    space = null_space(moments, energy=0.9, progress=lambda _: None)
     kept = space.project(name, seen[0]).square().sum() / seen[0].square().sum()
     assert float(kept) <= 0.1 + 1e-4
 

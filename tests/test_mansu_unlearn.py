@@ -57,6 +57,7 @@ def run(
     forget: list[r.Line] | None = None,
     config: Config = QUICK,
     policy_sha256: str | None = None,
+    frontier: bool = False,
 ) -> Outcome:
     return unlearn(
         base,
@@ -67,6 +68,7 @@ def run(
         config,
         steps=Steps(Console(quiet=True)),
         policy_sha256=policy_sha256,
+        frontier=frontier,
     )
 
 
@@ -107,13 +109,40 @@ def test_writes_a_certificate_whose_static_checks_hold(tmp_path: Path, tiny_keys
     assert {p.name: p.stat().st_size for p in (out / "model").iterdir()} == sizes
 
 
+def test_the_frontier_is_traced_and_all_that_it_tries_leaves_a_valid_edit(
+    knowing: Path, tmp_path: Path, tiny_keys: c.Keys
+) -> None:
+    finish = {"error_compensation": True, "swap_rounds": 1, "polish_rounds": 1, "minimal_trials": 3}
+    easy = QUICK.model_copy(update={"forget_target": 1.0, **finish})
+    outcome = run(knowing, tmp_path, tiny_keys, forget=known_facts(), config=easy, frontier=True)
+    found = check(tmp_path / "out" / "model", tmp_path / "out" / "m.json", keys=[tiny_keys.public], level="static")
+    assert found.verdict == "PASS", found.headline
+    assert outcome.frontier is not None
+    points = outcome.frontier.points
+    assert {point.phase for point in points} == {"snap", "exchange", "minimal", "trace"}
+    assert all(point.forget_nf4 is not None and point.retain_nats is not None for point in points)
+    assert [point.changed for point in points if point.kept][-1] == outcome.changed == found.permanence[0].masked
+    traced = [point for point in points if point.phase == "trace"]
+    assert traced[-1].changed == 0
+    assert traced[-1].retain_nats == pytest.approx(0, abs=1e-3)
+    assert max(point.forget for point in points) == traced[-1].forget, "the base knows most"
+    assert all(point.share == point.changed / outcome.parameters for point in points)
+
+
+def test_the_steps_of_the_finish_are_switches_that_are_off(knowing: Path, tmp_path: Path, tiny_keys: c.Keys) -> None:
+    outcome = run(knowing, tmp_path, tiny_keys, forget=known_facts())
+    assert outcome.frontier is not None
+    assert {point.phase for point in outcome.frontier.points} == {"snap"}
+
+
 def test_the_command_commits_to_a_policy_file_or_refuses_it(
     tmp_path: Path, tiny_keys: c.Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     committed = []
 
-    def stand_in(*_: object, policy_sha256: str | None, **__: object) -> Outcome:
+    def stand_in(*_: object, policy_sha256: str | None, frontier: bool, **__: object) -> Outcome:
         committed.append(policy_sha256)
+        assert not frontier
         return Outcome(tmp_path, 1, 2, 0.0, 0.0, 0.1)
 
     monkeypatch.setattr("mansu.unlearn.unlearn", stand_in)

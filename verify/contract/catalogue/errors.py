@@ -704,3 +704,14 @@ class ME401:
 
     Fix: report it with the model and the update.
     """
+
+
+class ME340:
+    """The frontier cannot be written there.
+
+    The file given with --frontier lies in no folder that exists, or is a folder itself. Exit code 2; nothing was done.
+
+    Why: an hour of work should not end with a result that has no place.
+
+    Fix: create the folder, or give --frontier another file.
+    """
