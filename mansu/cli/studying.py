@@ -1,129 +1,13 @@
-"""`mansu`: keys, unlearning, patches, demo, benchmark, tradeoff, bound, permanence, circuits, calibration, cards.
+"""Commands that measure: methods, edits, circuits and models, each against the base."""
 
-Logs and progress go to stderr; exit codes are those of `ExitCode`.
-"""
-
-import sys
-import traceback
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-import mansu
-from verify.errors import ExitCode, MansuError
-
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Unlearning that survives NF4 quantization, with the evidence.",
-    rich_markup_mode=None,  # plain help, as of mansu-verify: the README holds both
-    pretty_exceptions_enable=False,
-)
-
-
-@app.callback(invoke_without_command=True)
-def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
-) -> None:
-    """Unlearning that survives NF4 quantization, with the evidence."""
-    if version:
-        typer.echo(f"mansu {mansu.__version__}")
-        raise typer.Exit
-
-
-@app.command()
-def keygen(
-    out: Annotated[Path, typer.Option(help="Folder for private.pem (mode 0600) and public.pem.")],
-    identity: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="Also write request.csr for a CA: an e-mail address, URI or DNS name to certify."
-        ),
-    ] = None,
-) -> None:
-    """Write an ECDSA P-256 key pair; keys that exist are never overwritten."""
-    from verify.artefact import load_private, write_atomic, write_key_pair  # noqa: PLC0415  (keeps --help fast)
-    from verify.artefact.certificates import alternative_name, signing_request  # noqa: PLC0415
-
-    wanted = None if identity is None else alternative_name(identity)
-    private, public = write_key_pair(out)
-    typer.echo(f"private key: {private}\npublic key:  {public}")
-    if wanted is not None:
-        write_atomic(out / "request.csr", signing_request(load_private(private), wanted))
-        typer.echo(f"request:     {out / 'request.csr'}")
-
-
-@app.command()
-def unlearn(
-    model: Annotated[Path, typer.Option(help="Base model: a Hugging Face folder with safetensors.")],
-    forget: Annotated[Path, typer.Option(help="What to forget, as JSON lines.")],
-    retain: Annotated[Path, typer.Option(help="What to keep, as JSON lines.")],
-    key: Annotated[Path, typer.Option(help="Private key (PEM) that signs the manifest.")],
-    out: Annotated[Path, typer.Option(help="New folder for the certificate.")],
-    config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML).")] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, help="Seed of every random choice; instead of the config's.", show_default=False),
-    ] = None,
-    policy: Annotated[
-        Path | None, typer.Option(help="Policy (TOML) that the manifest commits to being judged by.")
-    ] = None,
-    certificate: Annotated[
-        Path | None, typer.Option(help="The key's certificate and its intermediates (PEM), sent along for --cert-root.")
-    ] = None,
-    frontier: Annotated[
-        Path | None,
-        typer.Option(help="Also trace change against forgetting and retention, and write the trials here (JSON)."),
-    ] = None,
-) -> None:
-    """Make a model forget, and write the edited model with its ledger, probes and signatures."""
-    from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
-    from mansu.frontier import require_folder, write_frontier  # noqa: PLC0415
-    from mansu.progress import Steps  # noqa: PLC0415
-    from mansu.unlearn import unlearn as run  # noqa: PLC0415
-    from verify.artefact.policy_file import read_policy  # noqa: PLC0415
-    from verify.artefact.signing import load_signer  # noqa: PLC0415
-
-    settings = read_config(config)
-    if seed is not None:
-        settings = settings.model_copy(update={"seed": seed})
-    committed = None if policy is None else read_policy(policy).sha256()
-    if frontier is not None:
-        require_folder(frontier)
-    steps = Steps(Console(stderr=True))
-    signer = load_signer(key, certificate)
-    outcome = run(
-        model,
-        forget,
-        retain,
-        signer,
-        out,
-        settings,
-        steps=steps,
-        policy_sha256=committed,
-        frontier=frontier is not None,
-    )
-    if frontier is not None and outcome.frontier is not None:
-        write_frontier(frontier, outcome.frontier)
-    typer.echo(outcome.summary())
-    if not outcome.target_met:
-        raise typer.Exit(int(ExitCode.FAIL))
-
-
-@app.command()
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo writes.")] = Path("demo-run"),
-    compare: Annotated[bool, typer.Option("--compare", help="Also run GradDiff and NPO on the same data.")] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Repeat with that many seeds and show the spread.")] = 1,
-    config: Annotated[Path | None, typer.Option(help="Hyper-parameters (TOML).")] = None,
-) -> None:
-    """Make SmolLM2-135M-Instruct forget the world's capitals, verify it, and write the report."""
-    from mansu.demo.run import run_demo  # noqa: PLC0415  (keeps --help fast)
-    from mansu.progress import Steps  # noqa: PLC0415
-
-    code = run_demo(out, config, compare=compare, seeds=seeds, steps=Steps(Console(stderr=True)))
-    raise typer.Exit(code)
+from mansu.cli.app import app
+from verify.errors import ExitCode
 
 
 @app.command()
@@ -248,23 +132,6 @@ def circuit(
 
 
 @app.command()
-def card(
-    result: Annotated[
-        Path, typer.Argument(metavar="OUT_OR_RESULT", help="A result.json, or a certificate's folder that holds one.")
-    ],
-    readme: Annotated[
-        Path | None,
-        typer.Option(help="Put the section into this README.md, in place; all else in it stays.", show_default=False),
-    ] = None,
-) -> None:
-    """Write a model card's section: the verdict, its evidence and digests, and how to repeat it."""
-    from verify.cli.card import card as written  # noqa: PLC0415  (keeps --help fast)
-
-    section = written(result, readme)
-    typer.echo(section if readme is None else f"card: {readme}", nl=readme is not None)
-
-
-@app.command()
 def calibrate(
     model: Annotated[Path, typer.Option(help="Base model: a Hugging Face folder with safetensors.")],
     forget: Annotated[Path, typer.Option(help="What is to be forgotten, as JSON lines.")],
@@ -317,74 +184,3 @@ def permanence(
 
     job = Job(base, edited, forget, retain, tuple(quantizer or ()), probes, seed, json)
     typer.echo(shown(run(job, steps=Steps(Console(stderr=True))), markdown=markdown), nl=False)
-
-
-patch = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(patch, name="patch", help="Ship a certificate without the model: for whoever holds the base.")
-
-_Key = Annotated[
-    list[Path] | None, typer.Option(metavar="PATH", help="Public key that must have signed the manifest; repeatable.")
-]
-
-
-@patch.command("export")
-def patch_export(
-    certified: Annotated[Path, typer.Argument(help="The certificate's folder, as mansu unlearn writes it.")],
-    out: Annotated[Path, typer.Option(help="New folder for the patch.")],
-    key: _Key = None,
-) -> None:
-    """Write all of a certificate but the model, with the edited values."""
-    from mansu.patch import export  # noqa: PLC0415  (keeps --help fast)
-
-    typer.echo(export(certified, out, key or []).summary("patch"))
-
-
-@patch.command("apply")
-def patch_apply(
-    folder: Annotated[Path, typer.Argument(metavar="PATCH", help="The patch's folder.")],
-    base: Annotated[Path, typer.Option(help="The base model's folder; its digests are checked first.")],
-    out: Annotated[Path, typer.Option(help="New folder for the certificate.")],
-    key: _Key = None,
-) -> None:
-    """Rebuild a certificate's folder, byte for byte, from its patch and the base model."""
-    from mansu.patch import apply  # noqa: PLC0415  (keeps --help fast)
-
-    typer.echo(apply(folder, base, out, key or []).summary("certificate"))
-    typer.echo(f"verify it with: mansu-verify {out / 'model'} --manifest {out / 'm.json'} --key PUBLIC.pem")
-
-
-@patch.command("revert")
-def patch_revert(
-    certified: Annotated[Path, typer.Argument(help="The certificate's folder.")],
-    out: Annotated[Path, typer.Option(help="New folder for the base model.")],
-    key: _Key = None,
-) -> None:
-    """Rebuild the base model's folder, byte for byte, from a certificate's model and ledger."""
-    from mansu.patch import revert  # noqa: PLC0415  (keeps --help fast)
-
-    typer.echo(revert(certified, out, key or []).summary("base model"))
-
-
-def main() -> None:
-    """Run the command line; every error becomes a message and a documented exit code."""
-    words = [word for word in sys.argv[1:] if word != "--debug"]
-    try:
-        app(args=words, prog_name="mansu")
-    except MansuError as error:
-        typer.echo(error.diagnostic(), err=True)
-        sys.exit(int(error.exit_code))
-    except SystemExit as stop:
-        # typer turns Ctrl-C into this exit without a word
-        if stop.code == ExitCode.INTERRUPTED:
-            typer.echo("interrupted: nothing was left half-written", err=True)
-        raise
-    except Exception as error:  # noqa: BLE001  (the one place where every bug must become exit 4)
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        line = " ".join(str(error).split())
-        typer.echo(f"ME400: internal error: {type(error).__name__}: {line} (--debug shows where)", err=True)
-        sys.exit(int(ExitCode.INTERNAL))
-
-
-if __name__ == "__main__":
-    main()
