@@ -17,6 +17,8 @@ from verify.nf4.dynamic import deployed_bounds
 from verify.nf4.rows import (
     CROSSING,
     FINE,
+    FIVE,
+    FIVE_DOUBLE,
     FLOOR,
     MARGIN,
     MARGIN_BINS,
@@ -130,6 +132,15 @@ class TensorStream:
                 found |= {Geometry(block_size, False, cast): plain, Geometry(block_size, True, cast): double}
         return {geometry: found[geometry] for geometry in self._geometries}
 
+    def base_maxima(self, block_size: int) -> Bits:
+        """Return the bits of each block's absmax in the base, as stored."""
+        return self._joined(self._before, block_size)
+
+    def squares(self) -> float:
+        """Return the squared norm of the update, over the values as stored."""
+        old, new = (values_of(bits, self._dtype) for bits in (self._base, self._edited))
+        return float(np.square(new.astype(np.float64) - old).sum())
+
     def _absmax(self, block_size: int, cast: Cast) -> "_Absmax":
         """Return each block's absmax: rounding keeps order, so the cast of the largest is the largest cast."""
         before = values_of(self._joined(self._before, block_size), self._dtype, cast)
@@ -151,6 +162,13 @@ class TensorStream:
             return np.ones(block.size, np.bool_)
         kept: NDArray[np.bool_] = (scales.before == scales.after) | ~np.isin(block, drifted)
         return kept
+
+
+def block_maxima(bits: Bits, block_size: int) -> Bits:
+    """Return the bits of each block's absmax; the last block may be short."""
+    found = np.zeros(-(-bits.size // block_size), bits.dtype)
+    _maxima(bits, magnitude_mask(bits), block_size, found)
+    return found
 
 
 class _Absmax(NamedTuple):
@@ -204,22 +222,23 @@ def _overflowed(masked: int) -> Tally:
     updates, margins = np.zeros(UPDATE_BINS, np.int64), np.zeros(MARGIN_BINS, np.int64)
     codes = np.zeros((2, 16), np.int64)
     rows = dict.fromkeys(ROW_IDS, 0)
-    return Tally(masked, rows, {}, 0, updates, margins, codes[0], codes[1], overflow=True)
+    return Tally(masked, 0, rows, {}, 0, updates, margins, codes[0], codes[1], overflow=True)
 
 
 def _tallies(indices: NDArray[np.int64], judged: Judged, collateral: int) -> tuple[Tally, Tally]:
     """Return the tallies without and with double quantization: they differ in the realised row alone."""
     updates, margins = np.zeros(UPDATE_BINS, np.int64), np.zeros(MARGIN_BINS, np.int64)
     codes = np.zeros((2, 16), np.int64)
-    bits = np.array([FLOOR, CROSSING, MARGIN, REALISED, SCALE, REALISED_DOUBLE])
+    bits = np.array([FLOOR, CROSSING, MARGIN, REALISED, SCALE, REALISED_DOUBLE, FIVE, FIVE_DOUBLE])
     satisfied, first = np.zeros(bits.size, np.int64), np.full(bits.size, -1)
     columns = (judged.rows, judged.half_bins, judged.distance, judged.codes_before, judged.codes_after)
     _count(columns, bits, (updates, margins, codes, satisfied, first))
 
-    def tally(realised: int) -> Tally:
+    def tally(realised: int, five: int) -> Tally:
         places = [realised if row == "realised" else place for place, row in enumerate(ROW_IDS)]
         return Tally(
             masked=indices.size,
+            survive=int(satisfied[five]),
             satisfied={row: int(satisfied[place]) for row, place in zip(ROW_IDS, places, strict=True)},
             violations={
                 row: _violation(indices, judged, int(first[place]))
@@ -234,7 +253,8 @@ def _tallies(indices: NDArray[np.int64], judged: Judged, collateral: int) -> tup
             overflow=False,
         )
 
-    return tally(ROW_IDS.index("realised")), tally(bits.size - 1)
+    places = {bit: place for place, bit in enumerate(bits.tolist())}
+    return tally(places[REALISED], places[FIVE]), tally(places[REALISED_DOUBLE], places[FIVE_DOUBLE])
 
 
 def _violation(indices: NDArray[np.int64], judged: Judged, at: int) -> Violation:
@@ -310,7 +330,7 @@ def _count(columns: Any, bits: Any, out: Any) -> None:
         codes[0, codes_before[i]] += 1
         codes[1, codes_after[i]] += 1
         for row in range(bits.size):
-            if rows[i] & bits[row]:
+            if rows[i] & bits[row] == bits[row]:
                 satisfied[row] += 1
             elif first[row] < 0:
                 first[row] = i
