@@ -229,10 +229,11 @@ def _ask(
     adapted: bool,
     progress: Progress,
 ) -> _Asked:
-    from verify.audit.behaviour import erasure, measure, open_models  # noqa: PLC0415  (loads transformers)
+    from verify.audit.behaviour import erasure, measure  # noqa: PLC0415  (loads transformers)
+    from verify.audit.models import Models  # noqa: PLC0415  (as above)
     from verify.audit.questions import usable_pairs  # noqa: PLC0415  (loads torch)
 
-    models = open_models(sides, (files[0], files[0] if adapted else files[1]), deployed, progress=progress)
+    models = Models(sides, (files[0], files[0] if adapted else files[1]), deployed, progress=progress)
     probes, dropped = usable_pairs(probes, models.tokenizer)
     rows = measure(models, probes, progress=progress)
     undecided = [
