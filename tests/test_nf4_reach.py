@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from verify.nf4.codebook import WIDTHS_F32
+from verify.nf4.maxima import block_maxima
 from verify.nf4.reach import NARROWEST, Reach, count_values, empty_counts
-from verify.nf4.stream import block_maxima
 from verify.nf4.survival import survival
 from verify.nf4.tradeoff import floor_costs, largest_count
 

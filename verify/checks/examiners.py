@@ -127,7 +127,7 @@ class _ScaleExaminer(Examiner):
         return self._count(edited)
 
     def _count(self, values: Bits) -> int:
-        from verify.nf4.stream import block_maxima  # noqa: PLC0415  (loads numba, while the others hash)
+        from verify.nf4.maxima import block_maxima  # noqa: PLC0415  (loads numba, while the others hash)
 
         maxima = block_maxima(values, self._block_size)
         count_values(maxima, values.size, self._block_size, self._found.scales)

@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from verify.nf4.dynamic import deployed_bounds
+from verify.nf4.maxima import maxima, maxima_at
 from verify.nf4.rows import (
     CROSSING,
     FINE,
@@ -57,7 +58,7 @@ class TensorStream:
     def feed(self, start: int, edited: Bits) -> int:
         """Take the edited values from flat index `start` on; return their largest magnitude."""
         units = self._units(start, edited)
-        _maxima(edited, magnitude_mask(edited), self._unit, self._after[units])
+        maxima(edited, magnitude_mask(edited), self._unit, self._after[units])
         self._before[units] = self._after[units]
         masked = self._masked(start, edited)
         self._edited[masked] = edited[self._indices[masked] - start]
@@ -67,10 +68,10 @@ class TensorStream:
         """Take the same values as they are in the base, after `feed`; only where some are masked is there a need."""
         masked = self._masked(start, base)
         inside = self._indices[masked] - start
-        before, after = (maxima[self._units(start, base)] for maxima in (self._before, self._after))
+        before, after = (each[self._units(start, base)] for each in (self._before, self._after))
         units = inside // self._unit
         touched = units[np.flatnonzero(np.diff(units, prepend=-1))]
-        _maxima_at(base, magnitude_mask(base), self._unit, touched, before)
+        maxima_at(base, magnitude_mask(base), self._unit, touched, before)
         rescaled = touched[before[touched] != after[touched]]
         if rescaled.size:
             self._rescaled = True
@@ -162,13 +163,6 @@ class TensorStream:
             return np.ones(block.size, np.bool_)
         kept: NDArray[np.bool_] = (scales.before == scales.after) | ~np.isin(block, drifted)
         return kept
-
-
-def block_maxima(bits: Bits, block_size: int) -> Bits:
-    """Return the bits of each block's absmax; the last block may be short."""
-    found = np.zeros(-(-bits.size // block_size), bits.dtype)
-    _maxima(bits, magnitude_mask(bits), block_size, found)
-    return found
 
 
 class _Absmax(NamedTuple):
@@ -265,34 +259,6 @@ def _violation(indices: NDArray[np.int64], judged: Judged, at: int) -> Violation
         int(judged.codes_after[at]),
         float(judged.distance[at]),
     )
-
-
-@njit(cache=True, nogil=True)
-def _maxima(bits: Any, magnitude: Any, unit: int, out: Any) -> None:
-    """Write the largest magnitude of each unit of values; the last unit may be short."""
-    whole = bits.size // unit
-    for u in range(whole):
-        part = bits[u * unit : u * unit + unit]
-        most = part[0] & magnitude
-        for i in range(unit):
-            most = max(most, part[i] & magnitude)
-        out[u] = most
-    if whole < out.size:
-        most = bits[whole * unit] & magnitude
-        for i in range(whole * unit, bits.size):
-            most = max(most, bits[i] & magnitude)
-        out[whole] = most
-
-
-@njit(cache=True, nogil=True)
-def _maxima_at(bits: Any, magnitude: Any, unit: int, at: Any, out: Any) -> None:
-    """As `_maxima`, for the units named by `at` only."""
-    for u in at:
-        part = bits[u * unit : u * unit + unit]
-        most = part[0] & magnitude
-        for i in range(part.size):
-            most = max(most, part[i] & magnitude)
-        out[u] = most
 
 
 @njit(cache=True, nogil=True)
