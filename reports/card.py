@@ -39,6 +39,7 @@ def render_card(result: Result, sha256: str) -> str:
             end=Markup(END),  # noqa: S704
             mark=VERDICT_MARK[result.verdict],
             said=summary.said(result),
+            deployed=wording.deployed(result),
             forgotten=summary.forgotten(result),
             open=wording.open_checks(result),
             axes=[(axis, row) for axis, rows in wording.by_axis(result) for row in rows],
@@ -53,7 +54,8 @@ def render_card(result: Result, sha256: str) -> str:
 
 def _command(result: Result) -> str:
     """Return the arguments that repeat the check from a download; the verifier's own paths are nobody's business."""
-    words = ["model", "--manifest", "m.json", "--key", "PRODUCER.pem"]
+    files = ["NF4_DIR", "--certified", "model"] if wording.deployed(result) else ["model"]
+    words = [*files, "--manifest", "m.json", "--key", "PRODUCER.pem"]
     words += ["--checks", "static" if result.level == "static" else "full", *BASE[result.trust.base_digest]]
     return " ".join([*words, *(f"--{name} {path}" for name, path in _asked(result).items())])
 

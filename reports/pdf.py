@@ -12,14 +12,18 @@ from datetime import datetime
 from importlib.resources import files
 from xml.etree.ElementTree import Element
 
-from weasyprint import CSS, HTML, Attachment
+from pydyf import PDF
+from weasyprint import CSS, HTML, Attachment, Document
 from weasyprint.urls import URLFetcher
 
+from reports import sections
+from reports.pdf_tags import finish
 from reports.render import page_css, render_html, render_json
 from verify.contract.result import Result
 
 ATTACHED = "result.json"
 SIGNED = "result.intoto.json"
+_RELATIONSHIPS = {ATTACHED: "Source", SIGNED: "Supplement"}
 _SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -33,23 +37,29 @@ def render_pdf(result: Result, signed: bytes | None = None) -> bytes:
     data = render_json(result).encode()
     started = datetime.fromisoformat(result.timing.started)
     page = HTML(string=render_html(result), url_fetcher=refusing())
-    _style_figures(page.etree_element)
+    _style_figures(page.etree_element, result.verdict)
     document = page.render(stylesheets=[CSS(string=_template("pdf.css"), url_fetcher=refusing())])
     document.metadata.created = document.metadata.modified = result.timing.started
-    attached = [_attached(data, ATTACHED, "The result that this report renders", "Source", started)]
+    attached = [_attached(data, ATTACHED, "The result that this report renders", started)]
     if signed is not None:
-        attached.append(_attached(signed, SIGNED, f"The verifier's signed report on {ATTACHED}", "Supplement", started))
+        attached.append(_attached(signed, SIGNED, f"The verifier's signed report on {ATTACHED}", started))
     document.metadata.attachments = attached
+    targets = {"verdict": "the verdict", **sections.titles(result)}
+
+    def finisher(_: Document, pdf: PDF) -> None:
+        finish(pdf, targets=targets, relationships=_RELATIONSHIPS)
+
+    identifier = hashlib.sha256(data).digest()[:16]
     with _dated(started):
-        return bytes(document.write_pdf(pdf_variant="pdf/ua-1", pdf_identifier=hashlib.sha256(data).digest()[:16]))
+        return bytes(document.write_pdf(finisher=finisher, pdf_variant="pdf/ua-1", pdf_identifier=identifier))
 
 
-def _attached(data: bytes, name: str, description: str, relationship: str, moment: datetime) -> Attachment:
+def _attached(data: bytes, name: str, description: str, moment: datetime) -> Attachment:
     return Attachment(
         string=data,
         name=name,
         description=description,
-        relationship=relationship,
+        relationship=_RELATIONSHIPS[name],
         created=moment,
         modified=moment,
         url_fetcher=refusing(),
@@ -61,10 +71,21 @@ def refusing() -> URLFetcher:
     return URLFetcher(allowed_protocols=(), allow_redirects=False, fail_on_errors=True)
 
 
-def _style_figures(page: Element) -> None:
-    """Give every figure the page's style sheet: the renderer draws each as a document of its own."""
+def _style_figures(page: Element, verdict: str) -> None:
+    """Give every figure the page's style sheet, as the renderer draws each as a document of its own, and its words.
+
+    The renderer takes a figure's title for its alternative text, so the description joins it; of what has none, the
+    verdict's symbol, which the page hides from screen readers as the word stands beside it, PDF/UA wants words too.
+    """
     css = figure_css(page_css())
     for svg in list(page.iter(f"{_SVG}svg")):
+        title, description = svg.find(f"{_SVG}title"), svg.find(f"{_SVG}desc")
+        if title is None:
+            title = Element(f"{_SVG}title")
+            title.text = f"Symbol of the verdict: {verdict}"
+            svg.insert(0, title)
+        elif description is not None:
+            title.text = f"{title.text}. {description.text}"
         style = Element(f"{_SVG}style")
         style.text = css
         svg.insert(0, style)

@@ -14,6 +14,8 @@ from reports.circuit import circuit, tables
 from reports.clauses import SOURCES
 from reports.deviations import deviations
 from reports.plain import harmless
+from reports.tradeoff import rows as tradeoff_rows
+from reports.tradeoff import tradeoff
 from verify.contract.circuit import CircuitMap
 from verify.contract.failure import Failure
 from verify.contract.result import Erasure, Permanence, Result
@@ -37,6 +39,8 @@ def render_html(result: Result) -> str:
             css=Markup(css),  # noqa: S704  (our own file, and the policy below admits only its hash)
             css_hash=base64.b64encode(hashlib.sha256(css.encode()).digest()).decode(),
             permanence=[(profile, _permanence_figures(profile, result.policy.margin)) for profile in result.permanence],
+            tradeoff_figure=tradeoff(result.tradeoff) if result.tradeoff else None,
+            tradeoff_rows=tradeoff_rows(result.tradeoff) if result.tradeoff else (),
             erasure_figures=_erasure_figures(result.erasure) if result.erasure else None,
             circuit_tables=tables(result.erasure.map) if result.erasure and result.erasure.map else (),
         )

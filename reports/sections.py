@@ -37,6 +37,6 @@ def empty(result: Result) -> frozenset[str]:
         "permanence": bool(result.permanence),
         "erasure": result.erasure is not None,
         "axes": bool(result.axes or result.erasure),
-        "tradeoff": bool(result.axes and result.permanence),
+        "tradeoff": result.tradeoff is not None or bool(result.axes and result.permanence),
     }
     return frozenset(anchor for anchor, present in held.items() if not present)

@@ -189,6 +189,23 @@ def examined(result: Result) -> str:
     return "What was certified" if result.verdict == "PASS" else "What was examined"
 
 
+def deployed(result: Result) -> str:
+    """Return what was examined of a deployed file and what came of it; nothing where none was given."""
+    checks = [check for check in result.checks if check.group == "deployed"]
+    if not checks and result.deployed is None:
+        return ""
+    file = result.deployed
+    if file is None:
+        return "an NF4 file was given, and could not be compared with the certified model"
+    how = f"NF4 as bitsandbytes saves it ({file.profile}; other tensors in {file.dtype})"
+    if file.differing_total:
+        return f"{how}: {count(file.differing_total)} tensors are not those of the NF4 of the certified model"
+    if any(check.status != "pass" for check in checks):
+        return f"{how}: no tensor differs from the NF4 of the certified model, but not every check of the file holds"
+    whole = count(file.quantized + file.unquantized)
+    return f"{how}: exactly the NF4 of the certified model, all {whole} tensors"
+
+
 def absent(result: Result) -> str:
     """Return why a measured section is missing."""
     return NOT_MEASURED if result.level == "static" else UNAVAILABLE

@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT))  # the tree that this file lies in, whatever is in
 from pydantic import BaseModel  # noqa: E402  (found by the line above)
 
 from verify.behaviour.probes import Choice, PairProbe, Text  # noqa: E402
+from verify.contract.audit import AUDIT_SCHEMA, Audit  # noqa: E402
 from verify.contract.circuit import CIRCUIT_SCHEMA, CircuitDocument  # noqa: E402
 from verify.contract.failure import FAILURE_SCHEMA, Failure  # noqa: E402
 from verify.contract.manifest import Statement  # noqa: E402
@@ -37,6 +38,7 @@ MODELS: Mapping[str, tuple[str, type[BaseModel]]] = {
     "svr": ("urn:mansu:schema:svr:v0.1", SvrStatement),
     "report-check": ("urn:mansu:report-check/v1", ReportAnswer),
     "circuit": (CIRCUIT_SCHEMA, CircuitDocument),
+    "audit": (AUDIT_SCHEMA, Audit),
     "error": (FAILURE_SCHEMA, Failure),
 }
 """Schema file → its `$id` and the model of the whole document."""
@@ -97,6 +99,8 @@ def _type(field: Json) -> str:  # noqa: PLR0911  (one for each form of a type)
             sizes = [field.get("minItems"), field.get("maxItems")]
             words = [f"{what} {size}" for what, size in zip(("at least", "at most"), sizes, strict=True) if size]
             return " ".join([f"list of {_type(items)}", *([f"({', '.join(words)})"] if words else [])])
+        case {"type": "array", "prefixItems": [first, *others]} if all(other == first for other in others):
+            return f"list of {len(others) + 1} of {_type(first)}"
         case {"type": "object", "additionalProperties": values}:
             return f"object of {_type(values)}"
         case {"pattern": pattern}:

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import certificates as c
+import jsonschema
 import pytest
 import torch
 from audited import adapter, edited, knowing_model, noisy, sets, silent
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reports.audit import render_audit_json
 from verify.audit import Sets, audit
 from verify.behaviour.axes import measure
 from verify.behaviour.loading import load, nf4_copy
@@ -60,6 +62,14 @@ def test_rows_are_what_the_models_answer(knowing: Path, disturbed: Path, found: 
     assert row.gap_base == paired_difference(correct["base_nf4"], correct["base"])
     assert row.difference == paired_difference(correct["edited"], correct["base"])
     assert row.chance == pytest.approx(1 / 20)
+
+
+def test_the_schema_admits_what_was_measured(found: Audit) -> None:
+    schema = json.loads((Path(__file__).parent.parent / "spec" / "schemas" / "audit.schema.json").read_text())
+    value = json.loads(render_audit_json(found))
+    jsonschema.Draft202012Validator(schema).validate(value)
+    del value["behaviour"][0]["gap"]
+    assert not jsonschema.Draft202012Validator(schema).is_valid(value)
 
 
 def test_all_four_axes_are_there(found: Audit) -> None:

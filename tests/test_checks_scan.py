@@ -1,5 +1,6 @@
 """The one pass over the weights: digests, base digests and rows as they are in memory, and nothing read unnoticed."""
 
+import dataclasses
 import hashlib
 import subprocess
 import sys
@@ -97,6 +98,30 @@ def test_a_transposed_weight_is_cut_as_it_is_deployed(tmp_path: Path) -> None:
     wrong = run(tmp_path, ["m.safetensors"], plan("w")).tallies["w"][GEOMETRY]
     assert wrong.satisfied != right.satisfied
     assert not torch.equal(base, stored)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("transposed", [(), ("a", "b")])
+def test_scales_are_counted_as_they_are_in_the_base(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, transposed: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(s, "PIECE", 1 << 14)
+    base = {"a": random((96, 192), 1, dtype), "b": random((300, 77), 2, dtype), "c": random((64, 64), 3, dtype)}
+    holder = int(base["a"].abs().argmax())
+    raised = base["a"].clone()
+    raised.view(-1)[holder] *= 2  # the base's scale counts, not this one
+    entry = LedgerEntry(torch.tensor([holder]), base["a"].reshape(-1)[[holder]])
+    write(tmp_path, {"m.safetensors": {**base, "a": raised}}, {"a": entry})
+    wanted = dataclasses.replace(plan("a", "b", "c", transposed=transposed), scaled={"a": 64, "b": 64})
+    found = run(tmp_path, ["m.safetensors"], wanted)
+    expected: dict[int, int] = {}
+    for name in ("a", "b"):
+        flat = (base[name].T.contiguous() if name in transposed else base[name]).reshape(-1)
+        for block in flat.split(64):
+            bits = block.abs().max().reshape(1).view(torch.uint8).numpy()[-2:].view("<u2")
+            expected[int(bits[0])] = expected.get(int(bits[0]), 0) + block.numel()
+    assert {int(at): int(found.scales[at]) for at in found.scales.nonzero()[0]} == expected
+    assert found.squares == pytest.approx(float(base["a"].reshape(-1)[holder].double() ** 2))
 
 
 def test_values_that_did_not_change_and_values_that_are_not_finite(tmp_path: Path) -> None:

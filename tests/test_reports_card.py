@@ -1,13 +1,15 @@
 """The model card's section: hostile text changes nothing but words, and nothing in it tells what was forgotten."""
 
 import re
+from typing import Literal
 
 import pytest
 from test_reports_markdown import HOSTILE, shape
 from test_reports_render import NAMES, card, load, poisoned
 
-from reports import render_card
+from reports import render_card, render_html
 from reports.card import END, START
+from verify.contract.result import CheckResult, Deployed, Result
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -82,3 +84,50 @@ def test_a_result_with_next_to_nothing_still_renders() -> None:
     section = card(load("fail_static").model_copy(update=update))
     assert "none read" in section
     assert "no manifest was read" in section
+
+
+def deployed(status: Literal["pass", "fail", "skipped"], differing: int | None) -> Result:
+    check = CheckResult(id="MV705", group="deployed", title="t", status=status, expected="e", found="f")
+    file = Deployed(
+        profile="NF4, blocks of 64 | <b>",
+        dtype="bfloat16",
+        compute_dtype="float32",
+        quantized=7,
+        unquantized=5,
+        differing=("model.secret",) if differing else (),
+        differing_total=differing or 0,
+        files=(),
+    )
+    result = load("pass_full")
+    return result.model_copy(
+        update={"checks": (*result.checks, check), "deployed": None if differing is None else file}
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "differing", "words"),
+    [
+        ("pass", 0, "exactly the NF4 of the certified model, all 12 tensors"),
+        ("fail", 3, "3 tensors are not those of the NF4 of the certified model"),
+        ("fail", 0, "but not every check of the file holds"),
+        ("skipped", 0, "but not every check of the file holds"),
+        ("skipped", None, "could not be compared with the certified model"),
+    ],
+)
+def test_a_deployed_file_is_named_with_what_came_of_it(
+    status: Literal["pass", "fail", "skipped"], differing: int | None, words: str
+) -> None:
+    result = deployed(status, differing)
+    row = next(line for line in card(result).split("\n") if line.startswith("| Deployed file examined |"))
+    assert words in row
+    assert words in render_html(result)
+    assert ("exactly" in row) == (status == "pass")
+    assert row.count(" | ") == 1, "hostile names stay in their cell"
+    assert "model.secret" not in card(result)
+    assert "mansu-verify NF4_DIR --certified model --manifest m.json" in card(result)
+
+
+def test_a_result_without_a_deployed_file_does_not_speak_of_one() -> None:
+    assert "Deployed file" not in card(load("pass_full"))
+    assert "Deployed file examined" not in render_html(load("pass_full"))
+    assert "$ mansu-verify model --manifest" in card(load("pass_full"))

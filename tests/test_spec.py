@@ -18,9 +18,12 @@ import attestations as a
 import certificates as c
 import jsonschema
 import pytest
+from audited import adapter, edited, noisy, silent
 
+from reports.audit import render_audit_json
 from verify.artefact import bundle
 from verify.artefact.attestation import read_attestation
+from verify.audit import audit
 from verify.cli import main
 from verify.contract.catalogue import ENTRIES
 from verify.contract.result import Result
@@ -116,7 +119,7 @@ def test_exit_codes_and_statuses_are_those_of_the_code() -> None:
 
 def test_every_schema_is_one() -> None:
     stems = {path.name.removesuffix(".schema.json") for path in (SPEC / "schemas").iterdir()}
-    assert stems == {"manifest", "result", "verification", "svr", "policy", "report-check", "error", "circuit"}
+    assert stems == {"manifest", "result", "verification", "svr", "policy", "report-check", "error", "circuit", "audit"}
     ids = [schema(stem)["$id"] for stem in stems]
     assert len(set(ids)) == len(ids)
     for stem in stems:
@@ -131,6 +134,23 @@ def test_golden_results(path: Path) -> None:
         assert not accepted("result", {**value, **change})
     for name in ("schema_", "verdict", "checks"):
         assert not accepted("result", {key: item for key, item in value.items() if key != name})
+
+
+def test_audits_of_a_model_and_of_an_adapter(tiny_base: Path, tmp_path: Path) -> None:
+    other = edited(tiny_base, tmp_path / "edited", noisy(0.01))
+    side = adapter(tiny_base, tmp_path / "adapter", {"model.layers.1.mlp.down_proj": (64, 128)})
+    for pair in ((tiny_base, other), (tiny_base, side), (tiny_base, tiny_base)):
+        value = json.loads(render_audit_json(audit(*pair, progress=silent)))
+        assert accepted("audit", value)
+        spoilt = (
+            {"more": 1},
+            {"headline": None},
+            {"schema_": "urn:mansu:audit/v2"},
+            {"total": {**value["total"], "norm": "1"}},
+        )
+        assert not any(accepted("audit", {**value, **change}) for change in spoilt)
+        for name in ("schema_", "total", "undecided"):
+            assert not accepted("audit", {key: item for key, item in value.items() if key != name})
 
 
 def test_a_fresh_certificate_and_its_result(

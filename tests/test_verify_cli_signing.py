@@ -3,13 +3,12 @@
 import hashlib
 import json
 import os
-import re
-import zlib
 from pathlib import Path
 
 import attestations as a
 import certificates as c
 import pytest
+from pdf_reader import Pdf
 
 import verify.check
 from verify.artefact.attestation import read_attestation
@@ -25,13 +24,6 @@ def call(*words: object) -> int:
         main([str(word) for word in words])
     assert isinstance(exited.value.code, int)
     return exited.value.code
-
-
-def streams(pdf: bytes) -> list[bytes]:
-    """What the file's compressed streams hold."""
-    # one line feed before the end: a carriage return there is the data's own last byte
-    found = re.findall(rb"stream\n(.*?)\nendstream", pdf, re.DOTALL)
-    return [zlib.decompress(data) for data in found if data[:1] == b"x"]
 
 
 def names(folder: Path) -> list[str]:
@@ -56,7 +48,7 @@ def test_a_pdf_carries_the_result_and_its_signature(signed: a.Signed, tmp_path: 
     pytest.importorskip("weasyprint", exc_type=OSError, reason="Pango is not installed")
     pdf = signed.folder / "report.pdf"
     assert a.sign(signed, "--key", signed.certificate.keys.public, "--report", f"pdf={pdf}") == 0
-    inside = streams(pdf.read_bytes())
+    inside = [stream.data for stream in Pdf(pdf.read_bytes()).streams()]
     result = next(data for data in inside if data == signed.result.read_bytes())
     bundle = next(data for data in inside if b"dsseEnvelope" in data and data != result)
     (tmp_path / "result.json").write_bytes(result)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from verify.artefact.anchors import AnchorFiles, Anchors
 from verify.artefact.policy_file import read_policy, trusted
-from verify.checks import integrity, permanence
+from verify.checks import integrity, permanence, tradeoff
 from verify.checks import policy as requirements
 from verify.checks.catalog import completed
 from verify.checks.deployed import examine as examine_deployed
@@ -127,6 +127,7 @@ def check(
         provenance=None if found.statement is None else _provenance(found.statement),
         checks=checks,
         permanence=findings.permanence,
+        tradeoff=None if found.evidence is None or not findings.permanence else tradeoff.curve(found.evidence, policy),
         axes=findings.axes,
         erasure=findings.erasure,
         deployed=deployed,

@@ -1,18 +1,13 @@
 """The models of an audit asked: forgetting, retention and the PTQ gap row by row, and CAD where there are pairs."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from verify.artefact.torch_tensors import DTYPES
-from verify.audit.compare import Sides
-from verify.audit.deployment import Deployment, Named
+from verify.audit.models import Models, Progress
 from verify.behaviour.axes import Answers
 from verify.behaviour.axes import measure as answers_of
-from verify.behaviour.loading import Language, build, nf4_copy, open_folder
 from verify.behaviour.probes import AnswerTokens, Probes, token_pairs
 from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
 from verify.checks.behaviour import prose_rows, rows_of
@@ -25,78 +20,16 @@ from verify.contract.audit import BehaviourRow, ErasureAudit
 LATE = 0.25
 """Share of the layers, from the read-out on, that the base lends in the late rows of CAD."""
 
-Progress = Callable[[str, int, int], None]
-"""Called with a step's title, and how far it is of how much."""
-
 _MODELS: tuple[Which, ...] = ("base", "base_nf4", "edited", "edited_nf4")
 
 
-@dataclass(frozen=True, slots=True)
-class Models:
-    """The four models by name, all asked through the base's tokenizer."""
-
-    languages: Mapping[Which, Language]
-
-    @property
-    def tokenizer(self) -> Any:
-        """The base's tokenizer."""
-        return self.languages["base"].tokenizer
-
-
-def open_models(
-    sides: Sides,
-    files: tuple[Mapping[str, bytes], Mapping[str, bytes]],
-    deployment: Deployment,
-    *,
-    progress: Progress,
-) -> Models:
-    """Load both models, in full precision as their configurations cast them, and after NF4.
-
-    `files` are the small files of base and edited model. Memory is that of four float32 models. Raises ArtefactError
-    MV106 where a folder cannot be used, MV302 where NF4 does not give the codes it should.
-    """
-    title = "Loading the models"
-    opened = open_folder(files[0])
-    configs = opened, opened if files[1] is files[0] else open_folder({**files[0], **files[1]})
-    languages: dict[Which, Language] = {}
-    for at, (which, nf4) in enumerate((("base", "base_nf4"), ("edited", "edited_nf4"))):
-        tensors = {name: _tensor(sides, name, at, deployment) for name in _names(sides, deployment)}
-        language = Language(build(configs[at], tensors).model, opened.tokenizer)
-        progress(title, 2 * at + 1, len(_MODELS))
-        stored = _stored(sides, deployment, deployment.named[at])
-        languages[which] = language  # type: ignore[index]  # the literals above
-        languages[nf4] = nf4_copy(language, stored, skip_modules=deployment.skip)  # type: ignore[index]
-        progress(title, 2 * at + 2, len(_MODELS))
-    return Models(languages)
-
-
-def _names(sides: Sides, deployment: Deployment) -> list[str]:
-    return sorted(sides.base.tensors.keys() - deployment.ignored)
-
-
-def _tensor(sides: Sides, name: str, side: int, deployment: Deployment) -> Tensor:
-    """Return a tensor of one side as it is cast on loading, float32 or its own dtype where it is not of floats."""
-    view = sides.base.view(name)
-    bits = sides.piece(name, 0, view.count)[side]
-    stored = torch.from_numpy(bits.view(f"i{bits.dtype.itemsize}")).view(DTYPES[view.dtype]).reshape(view.shape)
-    named = deployment.named[side]
-    return stored if named is None or not stored.is_floating_point() else stored.to(DTYPES[named])
-
-
-def _stored(sides: Sides, deployment: Deployment, named: Named | None) -> torch.dtype:
-    """Return the dtype that dequantized weights are computed in: the configuration's, else that of the weights."""
-    first = next(iter(deployment.quantized), None)
-    stored = named or (None if first is None else sides.base.view(first).dtype) or "F32"
-    return DTYPES[stored]
-
-
 def measure(models: Models, probes: Probes, *, progress: Progress) -> tuple[BehaviourRow, ...]:
-    """Ask all four models every question, and take the likelihood of all prose.
+    """Ask all four models every question, and take the likelihood of all prose, one model after the other.
 
     Raises ArtefactError MV301 for questions that this model cannot be asked, MV304 to MV306 for answers that are no
     numbers.
     """
-    require_fit(models.languages["base"], probes)
+    require_fit(models["base"], probes)
     require_choices(models.tokenizer, probes)
     total = len(_MODELS) * (len(probes.choices) + len(probes.texts))
     done = 0
@@ -108,7 +41,7 @@ def measure(models: Models, probes: Probes, *, progress: Progress) -> tuple[Beha
 
     answers: dict[Which, Answers] = {}
     for which in _MODELS:
-        answers[which] = answers_of(models.languages[which], probes, progress=advance)
+        answers[which] = answers_of(models[which], probes, progress=advance)
         require_numbers(answers[which], probes)
     rows = [
         _choice_row(answers, probes, axis, row, models.tokenizer) for axis in _AXES for row in rows_of(probes, axis)
@@ -166,15 +99,17 @@ def _prose_row(answers: Mapping[Which, Answers], probes: Probes, row: str) -> Be
 def erasure(models: Models, probes: Probes, *, progress: Progress) -> ErasureAudit:
     """Attribute the pairs on all four models and compare (CAD), with the base's late layers lent and without.
 
+    The base stays in memory, as it lends its layers, and one of the others at a time beside it.
+
     Raises UsageError for an architecture without a circuit definition, UndecidedError where a divergence is undefined.
     """
-    family = describe(models.languages["base"].model)
+    family = describe(models.keep_base().model)
     layers = family.graph.layers
     every = frozenset(range(layers))
     forget = token_pairs(models.tokenizer, probes, "forget")
     retain = token_pairs(models.tokenizer, probes, "retain")
     study = Study(
-        models=models.languages,
+        models=models,
         family=family,
         # of any two models, all may differ, the read-out too: only what is really lent may be taken from the base
         differs={"base": frozenset(), **dict.fromkeys(_MODELS[1:], every)},

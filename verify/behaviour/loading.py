@@ -5,7 +5,7 @@ Nothing here runs code from a model folder, reads a pickle, or touches the netwo
 
 import copy
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,9 +147,23 @@ def nf4_copy(language: Language, stored: torch.dtype, *, skip_modules: Sequence[
     The copy shares all other weights. Carries its own proof: raises `ArtefactError` MV302 unless quantizing the
     copy gives the very codes it was made from.
     """
-    weights = {}
-    for entry in survey(language.model, skip_modules=skip_modules).quantized:
-        quantized = quantize(entry.turned(language.model.get_parameter(entry.weight).to(stored)), name=entry.weight)
+    return variant(language, dict(_dequantized(language.model, stored, skip_modules)))
+
+
+def into_nf4(language: Language, stored: torch.dtype, *, skip_modules: Sequence[str] | None = None) -> Language:
+    """Do the same in place, with one weight more in memory than the model has; what it was is gone."""
+    for name, weight in _dequantized(language.model, stored, skip_modules):
+        module, _, leaf = name.rpartition(".")
+        # a parameter of its own: a quantized output head leaves the embedding that it was tied to as it is
+        setattr(language.model.get_submodule(module), leaf, nn.Parameter(weight, requires_grad=False))
+    return language
+
+
+def _dequantized(
+    model: nn.Module, stored: torch.dtype, skip_modules: Sequence[str] | None
+) -> Iterator[tuple[str, Tensor]]:
+    for entry in survey(model, skip_modules=skip_modules).quantized:
+        quantized = quantize(entry.turned(model.get_parameter(entry.weight).to(stored)), name=entry.weight)
         weight = dequantize(quantized, stored).float()
         if not torch.equal(quantize(weight).codes, quantized.codes):
             raise ArtefactError(
@@ -159,8 +173,7 @@ def nf4_copy(language: Language, stored: torch.dtype, *, skip_modules: Sequence[
                 found=f"other codes in {entry.name}",
                 remedy="report this: the measurement under NF4 cannot be trusted",
             )
-        weights[entry.weight] = entry.turned(weight)
-    return variant(language, weights)
+        yield entry.weight, entry.turned(weight)
 
 
 def variant(language: Language, weights: Mapping[str, Tensor]) -> Language:

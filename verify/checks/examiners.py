@@ -1,4 +1,4 @@
-"""What is looked at in each tensor, piece by piece: finite values, unchanged values, and the five rows."""
+"""What is looked at in each tensor, piece by piece: finite and unchanged values, the five rows, block scales."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from verify.artefact import Changes, TensorView
+from verify.nf4.reach import Counts, count_values, empty_counts
 from verify.nf4.rows import LARGEST_BLOCK, Geometry, Tally
 from verify.nf4.values import Bits, first_not_finite, largest_magnitude
 
@@ -21,13 +22,15 @@ _FLOATS = ("BF16", "F16", "F32")
 class Plan:
     """What to look at beside the digests: for each quantized tensor its geometries, and which are cut transposed.
 
-    `compared` names tensors whose own digest is wanted, because another must hold the same values.
+    `compared` names tensors whose own digest is wanted, because another must hold the same values. `scaled` maps
+    tensors whose base scales are to be counted to their block size.
     """
 
     geometries: Mapping[str, tuple[Geometry, ...]]
     transposed: frozenset[str]
     compared: frozenset[str]
     margin: float
+    scaled: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -37,7 +40,8 @@ class Scan:
     `sha256` and `base_sha256` by weight file; `equal` counts masked values that equal their base value, by tensor;
     `largest` holds the bits of each tensor's largest magnitude, and `not_finite` names tensors with their first flat
     index of NaN or infinity; `tallies` by tensor and geometry, for masked tensors that NF4 quantizes; `tensor_sha256`
-    of the compared tensors.
+    of the compared tensors. `scales` counts the values of the scaled tensors by the bits of their block's absmax in the
+    base, and `squares` is the squared norm of the update in those of them that are masked.
     """
 
     sha256: dict[str, str] = field(default_factory=dict)
@@ -47,6 +51,8 @@ class Scan:
     not_finite: dict[str, int] = field(default_factory=dict)
     tallies: dict[str, dict[Geometry, Tally]] = field(default_factory=dict)
     tensor_sha256: dict[str, str] = field(default_factory=dict)
+    scales: Counts = field(default_factory=empty_counts)
+    squares: float = 0.0
 
 
 def inside(changes: Changes | None, first: int, last: int) -> slice:
@@ -60,11 +66,16 @@ def inside(changes: Changes | None, first: int, last: int) -> slice:
 def examiner_of(name: str, view: TensorView, changes: Changes | None, plan: Plan, found: Scan) -> "Examiner":
     """Return who looks at a tensor: at the five rows only where it is masked, and quantized under some geometry."""
     geometries = plan.geometries.get(name, ())
-    if changes is None or not geometries or view.dtype not in _FLOATS:
+    if not geometries or view.dtype not in _FLOATS:
         return Examiner(name, view, changes, found)
-    if name in plan.transposed:
-        return _TransposedExaminer(name, view, changes, found, geometries, plan.margin)
-    return _NF4Examiner(name, view, changes, found, geometries, plan.margin)
+    turned = name in plan.transposed
+    if changes is None:
+        block_size = plan.scaled.get(name)
+        if block_size is None:
+            return Examiner(name, view, changes, found)
+        scales = _TransposedScaleExaminer if turned else _ScaleExaminer
+        return scales(name, view, found, block_size)
+    return (_TransposedExaminer if turned else _NF4Examiner)(name, view, changes, found, geometries, plan)
 
 
 class Examiner:
@@ -104,6 +115,42 @@ class Examiner:
         """Take note that the tensor is complete."""
 
 
+class _ScaleExaminer(Examiner):
+    """Also counts the scales of a tensor that is not masked, so that it is its own base."""
+
+    def __init__(self, name: str, view: TensorView, found: Scan, block_size: int) -> None:
+        super().__init__(name, view, None, found)
+        self._block_size = block_size
+
+    def _look_at(self, first: int, edited: Bits) -> int:
+        del first
+        return self._count(edited)
+
+    def _count(self, values: Bits) -> int:
+        from verify.nf4.maxima import block_maxima  # noqa: PLC0415  (loads numba, while the others hash)
+
+        maxima = block_maxima(values, self._block_size)
+        count_values(maxima, values.size, self._block_size, self._found.scales)
+        return int(maxima.max(initial=0))
+
+
+class _TransposedScaleExaminer(_ScaleExaminer):
+    """Keeps the whole tensor, stored as [in, out], and cuts its transpose into blocks."""
+
+    def start(self) -> None:
+        self._values: list[Bits] = []
+
+    def _look_at(self, first: int, edited: Bits) -> int:
+        del first
+        self._values.append(edited.copy())
+        return largest_magnitude(edited)
+
+    def finish(self) -> None:
+        rows, columns = self._view.shape
+        whole = np.concatenate(self._values).reshape(rows, columns)
+        self._count(np.ascontiguousarray(whole.T).reshape(-1))
+
+
 class _NF4Examiner(Examiner):
     """Also decides the five rows."""
 
@@ -114,10 +161,11 @@ class _NF4Examiner(Examiner):
         changes: Changes,
         found: Scan,
         geometries: tuple[Geometry, ...],
-        margin: float,
+        plan: Plan,
     ) -> None:
         super().__init__(name, view, changes, found)
-        self._masked, self._geometries, self._margin = changes, geometries, margin
+        self._masked, self._geometries, self._margin = changes, geometries, plan.margin
+        self._block_size = plan.scaled.get(name)
 
     def start(self) -> None:
         self._stream = self._new_stream(self._masked.indices, self._masked.base)
@@ -136,6 +184,10 @@ class _NF4Examiner(Examiner):
     def finish(self) -> None:
         if self._name not in self._found.not_finite:
             self._found.tallies[self._name] = self._stream.finish(margin=self._margin)
+            if self._block_size is not None:
+                maxima = self._stream.base_maxima(self._block_size)
+                count_values(maxima, self._view.count, self._block_size, self._found.scales)
+                self._found.squares += self._stream.squares()
 
 
 class _TransposedExaminer(_NF4Examiner):

@@ -31,6 +31,7 @@ from verify.checks.lineage import MISDECLARED, base_files, base_rebuilt, declare
 from verify.checks.permanence import plan
 from verify.checks.scan import scan
 from verify.checks.signatures import base_signature, manifest_signature, model_signature
+from verify.checks.tradeoff import curve_profile
 from verify.contract.manifest import Statement
 from verify.contract.policy import Policy
 from verify.contract.result import CheckResult, Trust
@@ -199,7 +200,9 @@ def _scan(
         done += count
         progress(done, total)
 
-    work = plan(structure, statement.predicate.profiles, margin=policy.margin)
+    profiles = statement.predicate.profiles
+    curve = curve_profile(profiles, stored_dtype(weights), policy)
+    work = plan(structure, profiles, margin=policy.margin, curve=curve)
     return scan([(opened[name], weights.files[name]) for name in weights.files], ledger, work, progress=advance)
 
 

@@ -70,8 +70,11 @@ def named(profile: Profile) -> str:
     return f"NF4, blocks of {profile.block_size}, scales in {scales}{_CASTS[profile.cast]}{skip}"
 
 
-def plan(structure: Architecture, profiles: Iterable[Profile], *, margin: float) -> Plan:
-    """Return what the pass over the weights must look at, for the profiles that a manifest claims."""
+def plan(structure: Architecture, profiles: Iterable[Profile], *, margin: float, curve: Profile | None = None) -> Plan:
+    """Return what the pass over the weights must look at, for the profiles that a manifest claims.
+
+    `curve` is the one of them for which updates are bounded (`verify.checks.tradeoff`), if there is one.
+    """
     geometries: dict[str, dict[Geometry, None]] = {}
     for profile in profiles:
         for entry in structure.quantized[profile.skip]:
@@ -81,6 +84,7 @@ def plan(structure: Architecture, profiles: Iterable[Profile], *, margin: float)
         transposed=structure.transposed(),
         compared=frozenset(structure.tied or ()),
         margin=margin,
+        scaled={} if curve is None else {entry.name: curve.block_size for entry in structure.quantized[curve.skip]},
     )
 
 

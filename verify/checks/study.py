@@ -118,22 +118,29 @@ def run(
     """Run every distinct job once; those on half the pairs are cut from the whole where the whole is there.
 
     Jobs of the base come first, for its circuits cut the others' scores; `known` are its circuits from an earlier run.
+    Model by model, so that models need not all be in memory: those of the study may be loaded as they are asked for.
     """
     needed = list(dict.fromkeys(study.needed(job) for job in jobs))
     whole = set(needed)
     to_run = [job for job in needed if job.pairs != "half" or job._replace(pairs="forget") not in whole]
+    first = list(dict.fromkeys(job.model for job in to_run))
+    # a stable sort: the base, whose circuits cut the others' scores, stays first
+    to_run.sort(key=lambda job: first.index(job.model))
     total = sum(len(study.pairs[job.pairs]) for job in to_run)
     scored: dict[Job, Scored] = {}
     done = 0
     circuits: dict[Set, Circuit] = dict(known or {})
-    # each model once: what the base lends to another was checked as the base's
-    subjects = {which: checked(study.models[which].model) for which in dict.fromkeys(job.model for job in to_run)}
-    for job in to_run:
+    subject: Subject | None = None
+    for at, job in enumerate(to_run):
+        if subject is None or job.model != to_run[at - 1].model:
+            subject = None  # before the next one is loaded
+            # each model once: what the base lends to another was checked as the base's
+            subject = checked(study.models[job.model].model)
 
         def advance(count: int, _: int, start: int = done) -> None:
             progress(start + count, total)
 
-        edges = _attribute(study, job, subjects[job.model], advance)
+        edges = _attribute(study, job, subject, advance)
         done += len(study.pairs[job.pairs])
         if job.model == "base":
             circuits[job.pairs] = reference_circuit(edges)

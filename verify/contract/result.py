@@ -92,6 +92,28 @@ class Permanence(Schema):
     tensors: tuple[TensorChange, ...]
 
 
+class Tradeoff(Schema):
+    """What updates of a given size could move by half a bin, and what this one moved, under one deployment profile.
+
+    `budgets` are ℓ2 norms, ascending, and `at_most` bounds for each how many parameters of `quantized_parameters`
+    satisfy the five rows, whatever the update (docs/tradeoff.md, theorem 2c). This edit has the norm `norm`;
+    `surviving` satisfy the rows, of at most `bound`. Spread evenly over all quantized parameters, the same norm moves
+    each by `even_move`, which is `even_in_half_bins` of the middle block's narrowest half bin, and at most
+    `even_at_most` by half a bin.
+    """
+
+    profile: str
+    quantized_parameters: int
+    budgets: tuple[float, ...]
+    at_most: tuple[int, ...]
+    norm: float
+    surviving: int
+    bound: int
+    even_move: float
+    even_in_half_bins: float
+    even_at_most: int
+
+
 class AxisRow(Schema):
     """One row of a behavioural axis: the four models, and the edited model's difference from the base.
 
@@ -243,6 +265,7 @@ class Result(Schema):
     provenance: Provenance | None
     checks: tuple[CheckResult, ...]
     permanence: tuple[Permanence, ...] = ()
+    tradeoff: Tradeoff | None = None
     axes: tuple[AxisRow, ...] = ()
     erasure: Erasure | None = None
     deployed: Deployed | None = None

@@ -19,6 +19,8 @@ ROW_CONDITIONS = {
 }
 FLOOR, CROSSING, MARGIN, REALISED, SCALE, REALISED_DOUBLE = (1 << bit for bit in range(6))
 """The rows as bits of a byte, in the order of `ROW_IDS`, and `realised` under double quantization."""
+FIVE = FLOOR | CROSSING | MARGIN | REALISED | SCALE
+FIVE_DOUBLE = FIVE & ~REALISED | REALISED_DOUBLE
 
 LARGEST_BLOCK = 4096
 """Pieces but the last are whole multiples of this many values, so that no block of any geometry straddles two."""
@@ -53,12 +55,14 @@ class Violation:
 class Tally:
     """What the five rows say of a tensor's masked values under one geometry, in counts.
 
-    `satisfied[row]` counts values; `violations[row]` is the first that misses it. `updates` counts updates in steps of
+    `satisfied[row]` counts values, `survive` those that satisfy all five; `violations[row]` is the first that misses a
+    row. `updates` counts updates in steps of
     1 / `FINE` half bins, `margins` distances in steps of `MARGIN_STEP` (the last bin holds what lies beyond).
     `overflow` is set where the cast makes a finite weight infinite.
     """
 
     masked: int
+    survive: int
     satisfied: Mapping[str, int]
     violations: Mapping[str, Violation]
     collateral: int

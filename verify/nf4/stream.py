@@ -14,9 +14,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from verify.nf4.dynamic import deployed_bounds
+from verify.nf4.maxima import maxima, maxima_at
 from verify.nf4.rows import (
     CROSSING,
     FINE,
+    FIVE,
+    FIVE_DOUBLE,
     FLOOR,
     MARGIN,
     MARGIN_BINS,
@@ -55,7 +58,7 @@ class TensorStream:
     def feed(self, start: int, edited: Bits) -> int:
         """Take the edited values from flat index `start` on; return their largest magnitude."""
         units = self._units(start, edited)
-        _maxima(edited, magnitude_mask(edited), self._unit, self._after[units])
+        maxima(edited, magnitude_mask(edited), self._unit, self._after[units])
         self._before[units] = self._after[units]
         masked = self._masked(start, edited)
         self._edited[masked] = edited[self._indices[masked] - start]
@@ -65,10 +68,10 @@ class TensorStream:
         """Take the same values as they are in the base, after `feed`; only where some are masked is there a need."""
         masked = self._masked(start, base)
         inside = self._indices[masked] - start
-        before, after = (maxima[self._units(start, base)] for maxima in (self._before, self._after))
+        before, after = (each[self._units(start, base)] for each in (self._before, self._after))
         units = inside // self._unit
         touched = units[np.flatnonzero(np.diff(units, prepend=-1))]
-        _maxima_at(base, magnitude_mask(base), self._unit, touched, before)
+        maxima_at(base, magnitude_mask(base), self._unit, touched, before)
         rescaled = touched[before[touched] != after[touched]]
         if rescaled.size:
             self._rescaled = True
@@ -129,6 +132,15 @@ class TensorStream:
                 plain, double = _tallies(self._indices, replace(judged, rows=rows), collateral)
                 found |= {Geometry(block_size, False, cast): plain, Geometry(block_size, True, cast): double}
         return {geometry: found[geometry] for geometry in self._geometries}
+
+    def base_maxima(self, block_size: int) -> Bits:
+        """Return the bits of each block's absmax in the base, as stored."""
+        return self._joined(self._before, block_size)
+
+    def squares(self) -> float:
+        """Return the squared norm of the update, over the values as stored."""
+        old, new = (values_of(bits, self._dtype) for bits in (self._base, self._edited))
+        return float(np.square(new.astype(np.float64) - old).sum())
 
     def _absmax(self, block_size: int, cast: Cast) -> "_Absmax":
         """Return each block's absmax: rounding keeps order, so the cast of the largest is the largest cast."""
@@ -204,22 +216,23 @@ def _overflowed(masked: int) -> Tally:
     updates, margins = np.zeros(UPDATE_BINS, np.int64), np.zeros(MARGIN_BINS, np.int64)
     codes = np.zeros((2, 16), np.int64)
     rows = dict.fromkeys(ROW_IDS, 0)
-    return Tally(masked, rows, {}, 0, updates, margins, codes[0], codes[1], overflow=True)
+    return Tally(masked, 0, rows, {}, 0, updates, margins, codes[0], codes[1], overflow=True)
 
 
 def _tallies(indices: NDArray[np.int64], judged: Judged, collateral: int) -> tuple[Tally, Tally]:
     """Return the tallies without and with double quantization: they differ in the realised row alone."""
     updates, margins = np.zeros(UPDATE_BINS, np.int64), np.zeros(MARGIN_BINS, np.int64)
     codes = np.zeros((2, 16), np.int64)
-    bits = np.array([FLOOR, CROSSING, MARGIN, REALISED, SCALE, REALISED_DOUBLE])
+    bits = np.array([FLOOR, CROSSING, MARGIN, REALISED, SCALE, REALISED_DOUBLE, FIVE, FIVE_DOUBLE])
     satisfied, first = np.zeros(bits.size, np.int64), np.full(bits.size, -1)
     columns = (judged.rows, judged.half_bins, judged.distance, judged.codes_before, judged.codes_after)
     _count(columns, bits, (updates, margins, codes, satisfied, first))
 
-    def tally(realised: int) -> Tally:
+    def tally(realised: int, five: int) -> Tally:
         places = [realised if row == "realised" else place for place, row in enumerate(ROW_IDS)]
         return Tally(
             masked=indices.size,
+            survive=int(satisfied[five]),
             satisfied={row: int(satisfied[place]) for row, place in zip(ROW_IDS, places, strict=True)},
             violations={
                 row: _violation(indices, judged, int(first[place]))
@@ -234,7 +247,8 @@ def _tallies(indices: NDArray[np.int64], judged: Judged, collateral: int) -> tup
             overflow=False,
         )
 
-    return tally(ROW_IDS.index("realised")), tally(bits.size - 1)
+    places = {bit: place for place, bit in enumerate(bits.tolist())}
+    return tally(places[REALISED], places[FIVE]), tally(places[REALISED_DOUBLE], places[FIVE_DOUBLE])
 
 
 def _violation(indices: NDArray[np.int64], judged: Judged, at: int) -> Violation:
@@ -245,34 +259,6 @@ def _violation(indices: NDArray[np.int64], judged: Judged, at: int) -> Violation
         int(judged.codes_after[at]),
         float(judged.distance[at]),
     )
-
-
-@njit(cache=True, nogil=True)
-def _maxima(bits: Any, magnitude: Any, unit: int, out: Any) -> None:
-    """Write the largest magnitude of each unit of values; the last unit may be short."""
-    whole = bits.size // unit
-    for u in range(whole):
-        part = bits[u * unit : u * unit + unit]
-        most = part[0] & magnitude
-        for i in range(unit):
-            most = max(most, part[i] & magnitude)
-        out[u] = most
-    if whole < out.size:
-        most = bits[whole * unit] & magnitude
-        for i in range(whole * unit, bits.size):
-            most = max(most, bits[i] & magnitude)
-        out[whole] = most
-
-
-@njit(cache=True, nogil=True)
-def _maxima_at(bits: Any, magnitude: Any, unit: int, at: Any, out: Any) -> None:
-    """As `_maxima`, for the units named by `at` only."""
-    for u in at:
-        part = bits[u * unit : u * unit + unit]
-        most = part[0] & magnitude
-        for i in range(part.size):
-            most = max(most, part[i] & magnitude)
-        out[u] = most
 
 
 @njit(cache=True, nogil=True)
@@ -310,7 +296,7 @@ def _count(columns: Any, bits: Any, out: Any) -> None:
         codes[0, codes_before[i]] += 1
         codes[1, codes_after[i]] += 1
         for row in range(bits.size):
-            if rows[i] & bits[row]:
+            if rows[i] & bits[row] == bits[row]:
                 satisfied[row] += 1
             elif first[row] < 0:
                 first[row] = i
