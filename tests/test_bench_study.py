@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
-from mansu.bench.study.figure import figure
+from mansu.bench.study.figure import figure, frontier
 from mansu.bench.study.judging import Criteria
 from mansu.bench.study.markdown import AXES, markdown
 from mansu.bench.study.page import page
@@ -62,6 +62,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
         seeds=(0, 1),
         methods=("mansu", "graddiff"),
         out=folder / "out",
+        frontier=True,
     )
     run(job, steps=QUIET)
     return job
@@ -126,6 +127,16 @@ def test_a_table_names_every_method_and_the_base(job: Job) -> None:
     assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org/", "")  # names of vocabularies
     assert drawing.startswith("<svg")
     assert "GradDiff: " in drawing  # in words, for a screen reader
+
+
+def test_the_frontier_ends_at_the_base(job: Job) -> None:
+    made = job.cell(0, "mansu").read("edit", EditRecord)
+    assert made is not None
+    traced = [point for point in made.frontier if point.phase == "trace"]
+    assert min(point.changed for point in traced) == 0
+    drawing = frontier(document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy()))
+    assert drawing is not None
+    assert "mansu, seed 1" in drawing
 
 
 def test_numbers_that_were_not_measured_are_dashes(job: Job, tmp_path: Path) -> None:

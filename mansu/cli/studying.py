@@ -31,6 +31,9 @@ def bench(
     attacks: Annotated[
         bool, typer.Option("--attacks", help="Also ask in other ways, and teach again what was forgotten.")
     ] = False,
+    frontier: Annotated[
+        bool, typer.Option("--frontier", help="Trace how mansu's forgetting and retention fall with fewer changes.")
+    ] = False,
     table_only: Annotated[bool, typer.Option("--table-only", help="Run nothing: tables of what is there.")] = False,
 ) -> None:
     """Run every method on a suite with the same data, and write one table; what is there is not run again."""
@@ -48,6 +51,7 @@ def bench(
             methods=method or [],
             config=settings,
             attacks=attacks,
+            frontier=frontier,
             table_only=table_only,
             steps=steps,
         )

@@ -6,6 +6,7 @@ from pydantic import JsonValue
 
 from mansu.bench.robust import RelearningPoint, RobustRow
 from mansu.cost import Cost
+from mansu.frontier import FrontierPoint
 from verify.contract.result import AxisRow, CadRow
 from verify.contract.schema import Schema, Sha256
 
@@ -28,7 +29,8 @@ class EditRecord(Schema):
     `strength` is what was swept (`sweep`), chosen with the data of seed `tuned_on`; of mansu and its ablations both are
     None. `cost` is that of the kept edit alone, from prepared data to edited weights; `search` of all that was tried.
     `updates` is of the weights that changed: how many crossed into another NF4 code, and the bin width over the size
-    of the update, the median over them (None where nothing changed).
+    of the update, the median over them (None where nothing changed). `frontier` are mansu's trials, on validation
+    wordings: how much was changed, and what that came to.
     """
 
     suite: str
@@ -47,6 +49,7 @@ class EditRecord(Schema):
     bin_width_over_update: float | None
     cost: Cost
     search: Cost
+    frontier: tuple[FrontierPoint, ...] = ()
     created: str
     versions: dict[str, str]
 

@@ -12,6 +12,7 @@ from mansu.bench.study.document import EditRecord, Tried
 from mansu.bench.study.training import Training
 from mansu.config import Config
 from mansu.cost import Cost, added, metered
+from mansu.frontier import FrontierPoint
 from mansu.progress import Steps
 from mansu.solve import Edit
 from mansu.unlearn import edit_circuit
@@ -43,6 +44,7 @@ class Edited:
     tried: tuple[Tried, ...]
     cost: Cost
     search: Cost
+    frontier: tuple[FrontierPoint, ...] = ()
 
 
 def method_names() -> tuple[str, ...]:
@@ -67,15 +69,18 @@ def title_of(name: str) -> str:
     )
 
 
-def edit(name: str, training: Training, chosen: Chosen | None, *, steps: Steps) -> Edited:
+def edit(name: str, training: Training, chosen: Chosen | None, *, frontier: bool = False, steps: Steps) -> Edited:
     """Edit the base by a method; a baseline is tuned, unless what to run it with was `chosen` before.
+
+    With `frontier` mansu's is traced once the edit is made (docs/solver.md), which is part of its cost.
 
     Raises `UsageError` ME380 for an unknown method, and what the method raises.
     """
     title = title_of(name)
     config = training.opened.config
     if name == MANSU or name in ABLATIONS:
-        return _engine(training, ablated(name, config) if name in ABLATIONS else config, steps=steps)
+        changed = ablated(name, config) if name in ABLATIONS else config
+        return _engine(training, changed, frontier=frontier, steps=steps)
     method = METHODS[name]
     data, fresh, seed = training.baseline, training.fresh, training.opened.seed
     if chosen is not None:
@@ -124,12 +129,14 @@ def chosen_by(record: EditRecord) -> Chosen:
     return Chosen(type(method).model_validate(record.settings), record.strength, record.tuned_on)
 
 
-def _engine(training: Training, config: Config, *, steps: Steps) -> Edited:
+def _engine(training: Training, config: Config, *, frontier: bool, steps: Steps) -> Edited:
     """Run the engine from prepared data to the solved edit; finding the circuit is part of its cost."""
     opened = training.opened
     model = working_copy(opened.language, opened.base.stored)
     solved, cost = metered(
-        lambda: edit_circuit(model, opened.base, training.data, training.circuit, config, steps=steps)
+        lambda: edit_circuit(
+            model, opened.base, training.data, training.circuit, config, frontier=frontier, steps=steps
+        )
     )
     total = added(training.circuit_cost, cost)
     return Edited(
@@ -141,6 +148,7 @@ def _engine(training: Training, config: Config, *, steps: Steps) -> Edited:
         tried=(),
         cost=total,
         search=total,
+        frontier=solved.frontier,
     )
 
 

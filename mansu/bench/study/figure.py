@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from mansu.bench.study.document import EditRecord
 from mansu.bench.study.summary import Document, Line, Over
+from mansu.frontier import FrontierPoint
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p", "d", "8")
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
@@ -39,6 +41,43 @@ def figure(found: Document) -> str:
         out = io.StringIO()
         drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return accessible(out.getvalue(), f"{found.suite}: forgetting, retention and size of the edit", _told(found))
+
+
+def frontier(found: Document) -> str | None:
+    """Return mansu's frontier as SVG: forgetting and retention by the share changed; None where none was traced."""
+    traced = [cell for cell in found.cells if cell.edit is not None and _trace(cell.edit)]
+    if not traced:
+        return None
+    told = []
+    with mpl.rc_context({"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9}):
+        drawn = Figure(figsize=(9.0, 3.6), layout="constrained")
+        forgotten, kept = drawn.subplots(1, 2, sharex=True)
+        for marker, cell in zip(_MARKERS, traced, strict=False):
+            assert cell.edit is not None
+            points = _trace(cell.edit)
+            shares = [100 * point.share for point in points]
+            name = f"{cell.edit.title}, seed {cell.seed}"
+            line = {"marker": marker, "color": "black", "markersize": 5}
+            forgotten.plot(shares, [point.forget for point in points], "-", label=f"{name}, full", **line)
+            forgotten.plot(shares, [point.forget_nf4 for point in points], "--", label=f"{name}, NF4", **line)
+            kept.plot(shares, [point.retain_nats for point in points], "-", label=name, **line)
+            told.append(name + ": " + ", ".join(f"{p.share:.4%} changed, {p.forget:.3f} left" for p in points))
+        forgotten.set_ylabel("forget accuracy, validation wordings")
+        kept.set_ylabel("divergence from the base, nats")
+        for panel in (forgotten, kept):
+            panel.set_xlabel("parameters changed, percent")
+            panel.set_ylim(bottom=0)
+            panel.legend(frameon=False)
+        out = io.StringIO()
+        drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return accessible(out.getvalue(), f"{found.suite}: the frontier", "; ".join(told))
+
+
+def _trace(edit: EditRecord) -> list[FrontierPoint]:
+    """Return the finished edit and what is left of it as moves return, most changed first; [] if it was not traced."""
+    points = [point for point in edit.frontier if point.phase == "trace"]
+    finished = [point for point in edit.frontier if point.kept and point.phase != "trace"][-1:]
+    return sorted([*finished, *points], key=lambda point: -point.share) if points else []
 
 
 def accessible(svg: str, title: str, description: str) -> str:

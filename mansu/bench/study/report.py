@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mansu.bench.study.edits import method_names
 from mansu.bench.study.figure import figure
+from mansu.bench.study.figure import frontier as traced_frontier
 from mansu.bench.study.judging import Criteria
 from mansu.bench.study.markdown import markdown
 from mansu.bench.study.page import page
@@ -30,6 +31,7 @@ def bench(
     methods: Sequence[str],
     config: Config,
     attacks: bool,
+    frontier: bool,
     table_only: bool,
     steps: Steps,
 ) -> str:
@@ -48,6 +50,7 @@ def bench(
         methods=tuple(methods) or method_names(),
         out=out,
         attacks=attacks,
+        frontier=frontier,
     )
     if not table_only:
         write_suite(suite, job.forget.parent)
@@ -60,4 +63,7 @@ def bench(
     forms = (text, found.model_dump_json(indent=1) + "\n", page(found), figure(found))
     for suffix, content in zip(FORMATS, forms, strict=True):
         write_atomic((out / suite / TABLE).with_suffix(suffix), content.encode())
+    traced = traced_frontier(found)
+    if traced is not None:
+        write_atomic(out / suite / "frontier.svg", traced.encode())
     return text

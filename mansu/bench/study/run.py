@@ -35,7 +35,8 @@ _REPORTED = ("torch", "transformers", "bitsandbytes", "numpy")
 class Job:
     """What to run: a suite's sets on a base model, these methods with these seeds, into `out`.
 
-    `attacks` says whether to ask in other ways and to teach again, which takes as long as the rest of measuring.
+    `attacks` says whether to ask in other ways and to teach again, which takes as long as the rest of measuring;
+    `frontier` whether to trace mansu's.
     """
 
     suite: str
@@ -47,6 +48,7 @@ class Job:
     methods: tuple[str, ...]
     out: Path
     attacks: bool = False
+    frontier: bool = False
 
     def cell(self, seed: int, method: str) -> Cell:
         """Return a cell."""
@@ -98,7 +100,7 @@ def run(job: Job, *, steps: Steps) -> None:
 
 def _edit(job: Job, cell: Cell, shared: _Seed, steps: Steps) -> None:
     first = job.cell(job.seeds[0], cell.method).read("edit", EditRecord) if cell.method in METHODS else None
-    edited = edit(cell.method, shared.training, chosen_by(first) if first else None, steps=steps)
+    edited = edit(cell.method, shared.training, chosen_by(first) if first else None, frontier=job.frontier, steps=steps)
     export(cell.model, shared.opened.base, edited.weights)
     cell.write("edit", _record(cell, shared.opened, edited))
 
@@ -149,6 +151,7 @@ def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
         bin_width_over_update=bin_width_over_update(before, after) if count else None,
         cost=edited.cost,
         search=edited.search,
+        frontier=edited.frontier,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"mansu": mansu.__version__, **{name: importlib.metadata.version(name) for name in _REPORTED}},
     )
