@@ -24,11 +24,11 @@ def markdown(found: Document) -> str:
 
 def intro(found: Document) -> str:
     """Return what the numbers are."""
-    seeds = ", ".join(str(seed) for seed in sorted({seed for line in found.lines for seed in line.seeds}))
-    return (
-        f"Seeds {seeds}, held-out probes, full precision → after NF4. A number is the mean over seeds, in brackets its "
-        "95 % interval."
-    )
+    seeds = sorted({seed for line in found.lines for seed in line.seeds})
+    many = len(seeds) > 1
+    named = f"Seed{'s' if many else ''} {', '.join(map(str, seeds))}"
+    averaged = "the mean over seeds, " if many else ""
+    return f"{named}; held-out probes; full precision → after NF4; {averaged}in brackets the 95 % interval."
 
 
 def attacked(found: Document) -> bool:
