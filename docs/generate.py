@@ -1,7 +1,8 @@
 """Write what of the documentation comes from the code: `python docs/generate.py`; `--check` only compares.
 
 docs/checks/ holds a page for every id of the catalogue, docs/cli.md the help of every command at 80 columns,
-docs/config.md what `mansu unlearn --config` may set, and the README the help of the two commands, between its markers.
+docs/config.md what `mansu unlearn --config` may set, the README the help of the two commands, between its markers, and
+docs/results.md the tables of docs/results/, likewise.
 """
 
 import os
@@ -16,11 +17,14 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # the tree that this file lies in, whatever is installed
 
-from mansu.config import Config  # noqa: E402  (found by the line above)
+from mansu.bench.study.markdown import markdown  # noqa: E402  (found by the line above)
+from mansu.bench.study.summary import Document  # noqa: E402
+from mansu.config import Config  # noqa: E402
 from reports import render_entry  # noqa: E402
 from verify.contract.catalogue import CHECKS, DEPLOYED, ENTRIES, ERRORS, REPORTS, Entry  # noqa: E402
 
 README = ROOT / "README.md"
+RESULTS = ROOT / "docs" / "results"
 CHECKS_FOLDER = ROOT / "docs" / "checks"
 MODULES = {"mansu": "mansu.cli", "mansu-audit": "verify.cli.auditing", "mansu-verify": "verify.cli"}
 IN_README = ("mansu", "mansu-verify")
@@ -57,15 +61,28 @@ def help_block(command: str) -> str:
     return f"```console\n$ {command} --help\n{shown_help(command)}```\n"
 
 
+def renewed(text: str, what: str, block: str) -> str:
+    """Return a page with what lies between the markers of `what` renewed."""
+    start, end = f"<!-- {what} -->\n", f"<!-- end of {what} -->"
+    pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
+    text, count = pattern.subn(lambda _: f"{start}{block}{end}", text)
+    if count != 1:
+        raise SystemExit(f"the markers of {what} are missing")
+    return text
+
+
 def readme(text: str) -> str:
     """Return the README with the help between its markers renewed."""
     for command in IN_README:
-        start, end = f"<!-- help: {command} -->\n", f"<!-- end of help: {command} -->"
-        pattern = re.compile(re.escape(start) + ".*?" + re.escape(end), re.DOTALL)
-        block = f"{start}{help_block(command)}{end}"
-        text, count = pattern.subn(lambda _, block=block: block, text)
-        if count != 1:
-            raise SystemExit(f"README.md: the markers of {command} are missing")
+        text = renewed(text, f"help: {command}", help_block(command))
+    return text
+
+
+def results_page(text: str) -> str:
+    """Return docs/results.md with the table of every suite in docs/results/ renewed, as `mansu bench` prints it."""
+    for path in sorted(RESULTS.glob("*.json")):
+        found = Document.model_validate_json(path.read_bytes())
+        text = renewed(text, f"suite: {found.suite}", f"\n{markdown(found)}\n")
     return text
 
 
@@ -162,6 +179,7 @@ def pages() -> dict[Path, str]:
         README: readme(README.read_text(encoding="utf-8")),
         ROOT / "docs" / "cli.md": help_page(),
         ROOT / "docs" / "config.md": config_page(),
+        ROOT / "docs" / "results.md": results_page((ROOT / "docs" / "results.md").read_text(encoding="utf-8")),
         CHECKS_FOLDER / "README.md": index_page(),
         **entries,
     }
