@@ -1,5 +1,6 @@
 """The benchmark's loop on a tiny model that knows facts: edits, measures, resumes, and sums up."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import certificates as c
@@ -156,3 +157,31 @@ def test_a_document_of_another_version_is_refused(tmp_path: Path) -> None:
     cell.path("edit").write_text('{"suite": "tiny"}')
     with pytest.raises(UsageError, match="not what this version writes"):
         cell.read("edit", EditRecord)
+
+
+def test_edits_of_another_base_or_configuration_do_not_share_a_table(job: Job, tmp_path: Path) -> None:
+    made = job.cell(0, "mansu").read("edit", EditRecord)
+    assert made is not None
+    others = {"base_sha256": "0" * 64}, {"settings": {**made.settings, "steps": "99"}}
+    for number, other in enumerate(others):
+        cells = [Cell(tmp_path / str(number), "tiny", seed, "mansu") for seed in (0, 1)]
+        cells[0].write("edit", made)
+        cells[1].write("edit", made.model_copy(update={"seed": 1, **other}))
+        with pytest.raises(UsageError, match="made in another way") as caught:
+            document(cells, [], "tiny", Criteria(), Policy())
+        assert caught.value.id == "ME382"
+
+
+def test_a_run_does_not_take_an_edit_of_another_configuration_for_its_own(job: Job) -> None:
+    other = replace(job, config=QUICK.model_copy(update={"steps": 5}))
+    with pytest.raises(UsageError, match="made in another way") as caught:
+        run(other, steps=QUIET)
+    assert (caught.value.id, caught.value.expected) == ("ME382", "steps = 5")
+
+
+def test_a_new_edit_keeps_no_measurement_of_the_one_before(job: Job, tmp_path: Path) -> None:
+    one = replace(job, seeds=(0,), methods=("mansu",), out=tmp_path, frontier=False)
+    stale = AxesRecord(rows=(), chance={})
+    one.cell(0, "mansu").write("axes", stale)
+    run(one, steps=QUIET)
+    assert one.cell(0, "mansu").read("axes", AxesRecord) != stale

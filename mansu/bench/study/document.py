@@ -1,7 +1,5 @@
 """What a cell says, stage by stage: how the edit was made and at what cost, and what was measured of it."""
 
-from typing import Literal
-
 from pydantic import JsonValue
 
 from mansu.bench.robust import RelearningPoint, RobustRow
@@ -9,8 +7,6 @@ from mansu.cost import Cost
 from mansu.frontier import FrontierPoint
 from verify.contract.result import AxisRow, CadRow
 from verify.contract.schema import Schema, Sha256
-
-Stage = Literal["edit", "axes", "erasure", "robust", "relearning"]
 
 
 class Tried(Schema):

@@ -38,7 +38,8 @@ def bench(
     """Run what is missing of a suite, write its table to `out`/SUITE, and return it as Markdown.
 
     Without a `model` the base is the demo's, written to `out`/base. With `table_only` nothing is run. Raises
-    `UsageError` ME320 for an unknown suite, ME380 for an unknown method, ME381 for documents of another version.
+    `UsageError` ME320 for an unknown suite, ME380 for an unknown method, ME381 for documents of another version,
+    ME382 for edits of another base or configuration.
     """
     job = Job(
         suite=suite,

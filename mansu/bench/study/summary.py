@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
+from mansu.bench.study.alike import require_alike
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.columns import ATTACKS, BASE_COLUMNS, COLUMNS, CellDocument
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, RelearningRecord, RobustRecord
@@ -56,8 +57,12 @@ class Document(Schema):
 def document(
     cells: Iterable[Cell], base_cells: Iterable[Cell], suite: str, criteria: Criteria, policy: Policy
 ) -> Document:
-    """Read what is there of these cells, and make the table. Cells without an edit are left out."""
+    """Read what is there of these cells, and make the table. Cells without an edit are left out.
+
+    Raises `UsageError` ME382 where the edits were not made alike.
+    """
     found = [each for cell in cells if (each := read(cell)).edit is not None]
+    require_alike(each.edit for each in found if each.edit is not None)
     bases = [each for cell in base_cells if (each := read(cell)).robust is not None or each.relearning is not None]
     by_method: dict[str, list[CellDocument]] = {}
     for each in found:

@@ -684,6 +684,19 @@ class ME381:
     """
 
 
+class ME382:
+    """Edits of the benchmark were not made alike.
+
+    In the folder of `mansu bench --out` lies an edit of another base model, or one that mansu made with another
+    configuration. Exit code 2.
+
+    Why: what is there is read and not made again, so one table would mix two models, or two methods under one name.
+
+    Fix: give another `--out`, or the `--model` and `--config` that it was made with; or remove the folder of the edit
+    that the message names: it is made again.
+    """
+
+
 class ME400:
     """Internal error.
 
