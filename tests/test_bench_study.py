@@ -12,7 +12,7 @@ from rich.console import Console
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
 from mansu.bench.study.figure import figure, frontier
-from mansu.bench.study.judging import Criteria
+from mansu.bench.study.judging import Criteria, deciding
 from mansu.bench.study.markdown import AXES, markdown
 from mansu.bench.study.page import page
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
@@ -116,6 +116,28 @@ def test_the_summary_holds_all_seeds(job: Job) -> None:
         assert forget is not None
         assert forget.value == pytest.approx(sum(forget.seeds) / 2)
         assert forget.low <= forget.value <= forget.high
+
+
+def test_an_interval_over_seeds_is_no_narrower_than_theirs(job: Job) -> None:
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
+    for line in found.lines:
+        mine = [cell for cell in found.cells if cell.method == line.method]
+        rows = [row.edited for cell in mine if cell.axes is not None for row in deciding(cell.axes.rows, "forgetting")]
+        forget = line.numbers["forget"]
+        assert forget is not None
+        assert forget.low == pytest.approx(sum(row.low for row in rows) / 2)
+        assert forget.high == pytest.approx(sum(row.high for row in rows) / 2)
+
+
+def test_a_search_is_counted_where_it_was_made(job: Job) -> None:
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
+    tuned = job.cell(0, "graddiff").read("edit", EditRecord)
+    assert tuned is not None
+    numbers = {line.method: line.numbers["search_cpu_seconds"] for line in found.lines}
+    assert numbers["graddiff"] is not None
+    assert numbers["graddiff"].seeds == (tuned.search.cpu_seconds,)
+    assert numbers["mansu"] is not None
+    assert len(numbers["mansu"].seeds) == 2
 
 
 def test_a_table_names_every_method_and_the_base(job: Job) -> None:
