@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import certificates as c
 import pytest
@@ -12,7 +13,7 @@ from rich.console import Console
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
 from mansu.bench.study.figure import figure, frontier
-from mansu.bench.study.judging import Criteria, deciding
+from mansu.bench.study.judging import Criteria, deciding, is_erased
 from mansu.bench.study.markdown import AXES, markdown
 from mansu.bench.study.page import page
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
@@ -20,6 +21,8 @@ from mansu.bench.study.summary import document
 from mansu.config import Config
 from mansu.progress import Steps
 from verify.contract.policy import Policy
+from verify.contract.result import CadRow
+from verify.contract.schema import Estimate
 from verify.errors import UsageError
 
 QUICK = Config(
@@ -207,3 +210,18 @@ def test_a_new_edit_keeps_no_measurement_of_the_one_before(job: Job, tmp_path: P
     one.cell(0, "mansu").write("axes", stale)
     run(one, steps=QUIET)
     assert one.cell(0, "mansu").read("axes", AxesRecord) != stale
+
+
+def test_a_control_that_excludes_nothing_shows_no_erasure() -> None:
+    def row(role: Literal["edited", "control", "retain", "retain control"], cad: float) -> CadRow:
+        estimates = {name: Estimate(value=at, low=at, high=at, n=6) for name, at in (("cad", cad), ("rho", 0.0))}
+        return CadRow(label=role, role=role, precision="full", from_layer=None, mass=0.0, relative_l1=0.0, **estimates)
+
+    def erased(control: float, kept: float = 0.3, gone: float = 0.9) -> bool | None:
+        rows = row("edited", gone), row("control", 0.1), row("retain", kept), row("retain control", control)
+        return is_erased(ErasureRecord(pairs=6, retain_pairs=6, layers=4, late_from=4, rows=rows), Policy())
+
+    assert erased(control=0.2) is True
+    assert erased(control=0.2, kept=0.5) is False
+    assert erased(control=0.9) is None  # as MV404 has it
+    assert erased(control=0.9, gone=0.5) is False
