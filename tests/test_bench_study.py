@@ -12,10 +12,11 @@ from rich.console import Console
 
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
-from mansu.bench.study.figure import figure, frontier
+from mansu.bench.study.figure import figure, frontier, markers
 from mansu.bench.study.judging import Criteria, deciding, is_erased
 from mansu.bench.study.markdown import AXES, markdown
 from mansu.bench.study.page import page
+from mansu.bench.study.report import bench
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
 from mansu.bench.study.summary import document
 from mansu.config import Config
@@ -225,3 +226,30 @@ def test_a_control_that_excludes_nothing_shows_no_erasure() -> None:
     assert erased(control=0.2, kept=0.5) is False
     assert erased(control=0.9) is None  # as MV404 has it
     assert erased(control=0.9, gone=0.5) is False
+
+
+def test_every_method_has_a_marker_of_its_own(job: Job) -> None:
+    assert len(set(markers(40))) == 40
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
+    many = tuple(found.lines[0].model_copy(update={"title": f"method {number}"}) for number in range(16))
+    drawing = figure(found.model_copy(update={"lines": many}))
+    assert all(f">method {number}</text>" in drawing for number in range(16))
+
+
+@pytest.mark.parametrize(("suite", "method", "error"), [("capitols", "mansu", "ME320"), ("capitals", "magic", "ME380")])
+def test_a_table_of_what_does_not_exist_is_refused(tmp_path: Path, suite: str, method: str, error: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        bench(
+            suite,
+            None,
+            tmp_path,
+            seeds=1,
+            methods=[method],
+            config=QUICK,
+            attacks=False,
+            frontier=False,
+            table_only=True,
+            steps=QUIET,
+        )
+    assert caught.value.id == error
+    assert not list(tmp_path.iterdir())

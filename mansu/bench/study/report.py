@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mansu.bench.study.edits import method_names
+from mansu.bench.study.edits import method_names, title_of
 from mansu.bench.study.figure import figure
 from mansu.bench.study.figure import frontier as traced_frontier
 from mansu.bench.study.judging import Criteria
@@ -11,7 +11,7 @@ from mansu.bench.study.markdown import markdown
 from mansu.bench.study.page import page
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
 from mansu.bench.study.summary import document
-from mansu.bench.suites import write_suite
+from mansu.bench.suites import build_suite, write_suite
 from mansu.config import Config
 from mansu.demo.base_model import write_base
 from mansu.progress import Steps
@@ -53,6 +53,9 @@ def bench(
         attacks=attacks,
         frontier=frontier,
     )
+    build_suite(suite)
+    for method in job.methods:
+        title_of(method)
     if not table_only:
         write_suite(suite, job.forget.parent)
         if model is None:
