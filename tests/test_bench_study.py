@@ -164,6 +164,7 @@ def test_the_frontier_ends_at_the_base(job: Job) -> None:
     drawing = frontier(document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy()))
     assert drawing is not None
     assert "mansu, seed 1" in drawing
+    assert "on retain data trained on" in drawing  # what is not held out is not shown as if it were
 
 
 def test_numbers_that_were_not_measured_are_dashes(job: Job, tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ class EditRecord(Schema):
     `strength` is what was swept (`sweep`), chosen with the data of seed `tuned_on`; of mansu and its ablations both are
     None. `cost` is that of the kept edit alone, from prepared data to edited weights; `search` of all that was tried.
     `updates` is of the weights that changed: how many crossed into another NF4 code, and the bin width over the size
-    of the update, the median over them (None where nothing changed). `frontier` are mansu's trials, on validation
-    wordings: how much was changed, and what that came to.
+    of the update, the median over them (None where nothing changed). `frontier` are mansu's trials: how much
+    was changed, and what that came to; forgetting on validation wordings, retention on retain data trained on.
     """
 
     suite: str

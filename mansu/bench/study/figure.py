@@ -69,7 +69,7 @@ def frontier(found: Document) -> str | None:
             kept.plot(shares, [point.retain_nats for point in points], "-", label=name, **line)
             told.append(name + ": " + ", ".join(f"{p.share:.4%} changed, {p.forget:.3f} left" for p in points))
         forgotten.set_ylabel("forget accuracy, validation wordings")
-        kept.set_ylabel("divergence from the base, nats")
+        kept.set_ylabel("divergence from the base, nats,\non retain data trained on")
         for panel in (forgotten, kept):
             panel.set_xlabel("parameters changed, percent")
             panel.set_ylim(bottom=0)
