@@ -254,3 +254,17 @@ def test_a_table_of_what_does_not_exist_is_refused(tmp_path: Path, suite: str, m
         )
     assert caught.value.id == error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_table_without_a_frontier_keeps_no_drawing_of_one(job: Job, tmp_path: Path) -> None:
+    made = job.cell(0, "mansu").read("edit", EditRecord)
+    assert made is not None
+
+    def drawn(record: EditRecord) -> bool:
+        Cell(tmp_path, "capitals", 0, "mansu").write("edit", record)
+        wanted = {"attacks": False, "frontier": False, "table_only": True}
+        bench("capitals", None, tmp_path, seeds=1, methods=["mansu"], config=QUICK, steps=QUIET, **wanted)
+        return (tmp_path / "capitals" / "frontier.svg").exists()
+
+    assert drawn(made)
+    assert not drawn(made.model_copy(update={"frontier": ()}))

@@ -19,6 +19,7 @@ from verify.artefact import write_atomic
 from verify.contract.policy import Policy
 
 TABLE = "table"
+FRONTIER = "frontier.svg"
 FORMATS = (".md", ".json", ".html", ".svg")
 
 
@@ -67,7 +68,9 @@ def bench(
     forms = (text, found.model_dump_json(indent=1) + "\n", page(found), figure(found))
     for suffix, content in zip(FORMATS, forms, strict=True):
         write_atomic((out / suite / TABLE).with_suffix(suffix), content.encode())
-    traced = traced_frontier(found)
+    traced, drawing = traced_frontier(found), out / suite / FRONTIER
     if traced is not None:
-        write_atomic(out / suite / "frontier.svg", traced.encode())
+        write_atomic(drawing, traced.encode())
+    else:
+        drawing.unlink(missing_ok=True)  # of edits that are not there any more
     return text
