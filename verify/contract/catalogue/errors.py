@@ -569,6 +569,18 @@ class ME351:
     """
 
 
+class ME352:
+    """An edit was made with another seed than what is held out is split by.
+
+    `mansu bound` or `mansu permanence` was given a certificate's model and its own sets, and a seed that is not the one
+    its manifest names. Exit code 2, before any work.
+
+    Why: the seed decides what is held out. By another, half of what is called so was trained on.
+
+    Fix: give the seed that the message names: `--seed`, or `seed` in the `--config`.
+    """
+
+
 class ME355:
     """The forget set cannot be asked in other ways.
 
