@@ -42,7 +42,8 @@ class Finish:
     """What to do once all is snapped; zero rounds or trials leave a step out.
 
     With `frontier` it is traced, and no trial is cut short. Gradients are of `training` (trained wordings), acceptance
-    is by `validation` (wordings set aside). `say` is told what each step did.
+    is by `validation` (wordings set aside; the retain terms of both are of retain data trained on). `say` is told what
+    each step did.
     """
 
     training: Evaluation

@@ -17,10 +17,11 @@ Phase = Literal["snap", "exchange", "minimal", "trace"]
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """How to tell that an edit is enough, on prompts that neither train nor certify it.
+    """How to tell that an edit is enough, on nothing that certifies it.
 
-    `accuracy(model)` on the forget set and `accuracy_nf4(model)` after NF4 must not exceed `limit`; `retained(model)`
-    is the divergence from the base in nats, which snapping may raise to `tolerance` times what it was.
+    `accuracy(model)` on the forget set and `accuracy_nf4(model)` after NF4 must not exceed `limit`: on wordings that do
+    not train the edit, where the set has enough. `retained(model)` is the divergence from the base in nats on retain
+    data that does, which snapping may raise to `tolerance` times what it was.
     """
 
     accuracy: Callable[[Any], float]
@@ -53,9 +54,11 @@ class FrontierPoint(Schema):
     phase: Phase
     changed: int = Field(description="parameters that differ from the base")
     share: float = Field(description="of all parameters")
-    forget: float = Field(description="forget accuracy in full precision, on validation wordings")
+    forget: float = Field(
+        description="forget accuracy in full precision, on validation wordings (where a set has none, trained ones)"
+    )
     forget_nf4: float | None = Field(description="the same after NF4")
-    retain_nats: float | None = Field(description="divergence from the base on retain prompts and texts, in nats")
+    retain_nats: float | None = Field(description="divergence from the base in nats, on retain data trained on")
     kept: bool = Field(description="whether the edit went on from there")
 
 

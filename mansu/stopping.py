@@ -1,4 +1,7 @@
-"""When the edit is enough: measured after NF4, on wordings that neither train it nor certify it."""
+"""When the edit is enough: measured after NF4, on wordings that neither train it nor certify it.
+
+What it costs in retention is measured on a sample of the retain data that it is trained on.
+"""
 
 import random
 from typing import Any
@@ -18,7 +21,7 @@ STOPPING_TEXTS = 12
 
 
 def stopping(data: Data, config: Config) -> Stopping:
-    """Measure on wordings set aside: the trained ones are forgotten first, and the held-out ones must not count."""
+    """Measure forgetting on wordings set aside: the trained ones go first, and the held-out ones must not count."""
     rng = random.Random(config.seed)  # noqa: S311  (a sample, not a secret)
     forget = data.forget_validation.subset(draw(rng, len(data.forget_validation), STOPPING_PROMPTS))
     prompts = draw(rng, len(data.retained.prompts), STOPPING_PROMPTS // 2)

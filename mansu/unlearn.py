@@ -40,10 +40,6 @@ from verify.circuits import FaithfulCircuit, Family, describe
 from verify.contract.manifest import CircuitClaim
 from verify.nf4.rows import Geometry
 
-_KNOWN_PROMPTS = 200
-_STOPPING_PROMPTS = 200
-_STOPPING_TEXTS = 12
-
 
 @dataclass(frozen=True, slots=True)
 class Outcome:

@@ -1,6 +1,8 @@
 """The benchmark's loop on a tiny model that knows facts: edits, measures, resumes, and sums up."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import certificates as c
 import pytest
@@ -10,15 +12,18 @@ from rich.console import Console
 
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
-from mansu.bench.study.figure import figure, frontier
-from mansu.bench.study.judging import Criteria
+from mansu.bench.study.figure import figure, frontier, markers
+from mansu.bench.study.judging import Criteria, deciding, is_erased
 from mansu.bench.study.markdown import AXES, markdown
 from mansu.bench.study.page import page
+from mansu.bench.study.report import bench
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
 from mansu.bench.study.summary import document
 from mansu.config import Config
 from mansu.progress import Steps
 from verify.contract.policy import Policy
+from verify.contract.result import CadRow
+from verify.contract.schema import Estimate
 from verify.errors import UsageError
 
 QUICK = Config(
@@ -117,6 +122,28 @@ def test_the_summary_holds_all_seeds(job: Job) -> None:
         assert forget.low <= forget.value <= forget.high
 
 
+def test_an_interval_over_seeds_is_no_narrower_than_theirs(job: Job) -> None:
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
+    for line in found.lines:
+        mine = [cell for cell in found.cells if cell.method == line.method]
+        rows = [row.edited for cell in mine if cell.axes is not None for row in deciding(cell.axes.rows, "forgetting")]
+        forget = line.numbers["forget"]
+        assert forget is not None
+        assert forget.low == pytest.approx(sum(row.low for row in rows) / 2)
+        assert forget.high == pytest.approx(sum(row.high for row in rows) / 2)
+
+
+def test_a_search_is_counted_where_it_was_made(job: Job) -> None:
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
+    tuned = job.cell(0, "graddiff").read("edit", EditRecord)
+    assert tuned is not None
+    numbers = {line.method: line.numbers["search_cpu_seconds"] for line in found.lines}
+    assert numbers["graddiff"] is not None
+    assert numbers["graddiff"].seeds == (tuned.search.cpu_seconds,)
+    assert numbers["mansu"] is not None
+    assert len(numbers["mansu"].seeds) == 2
+
+
 def test_a_table_names_every_method_and_the_base(job: Job) -> None:
     found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
     text, html, drawing = markdown(found), page(found), figure(found)
@@ -137,6 +164,7 @@ def test_the_frontier_ends_at_the_base(job: Job) -> None:
     drawing = frontier(document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy()))
     assert drawing is not None
     assert "mansu, seed 1" in drawing
+    assert "on retain data trained on" in drawing  # what is not held out is not shown as if it were
 
 
 def test_numbers_that_were_not_measured_are_dashes(job: Job, tmp_path: Path) -> None:
@@ -156,3 +184,87 @@ def test_a_document_of_another_version_is_refused(tmp_path: Path) -> None:
     cell.path("edit").write_text('{"suite": "tiny"}')
     with pytest.raises(UsageError, match="not what this version writes"):
         cell.read("edit", EditRecord)
+
+
+def test_edits_of_another_base_or_configuration_do_not_share_a_table(job: Job, tmp_path: Path) -> None:
+    made = job.cell(0, "mansu").read("edit", EditRecord)
+    assert made is not None
+    others = {"base_sha256": "0" * 64}, {"settings": {**made.settings, "steps": "99"}}
+    for number, other in enumerate(others):
+        cells = [Cell(tmp_path / str(number), "tiny", seed, "mansu") for seed in (0, 1)]
+        cells[0].write("edit", made)
+        cells[1].write("edit", made.model_copy(update={"seed": 1, **other}))
+        with pytest.raises(UsageError, match="made in another way") as caught:
+            document(cells, [], "tiny", Criteria(), Policy())
+        assert caught.value.id == "ME382"
+
+
+def test_a_run_does_not_take_an_edit_of_another_configuration_for_its_own(job: Job) -> None:
+    other = replace(job, config=QUICK.model_copy(update={"steps": 5}))
+    with pytest.raises(UsageError, match="made in another way") as caught:
+        run(other, steps=QUIET)
+    assert (caught.value.id, caught.value.expected) == ("ME382", "steps = 5")
+
+
+def test_a_new_edit_keeps_no_measurement_of_the_one_before(job: Job, tmp_path: Path) -> None:
+    one = replace(job, seeds=(0,), methods=("mansu",), out=tmp_path, frontier=False)
+    stale = AxesRecord(rows=(), chance={})
+    one.cell(0, "mansu").write("axes", stale)
+    run(one, steps=QUIET)
+    assert one.cell(0, "mansu").read("axes", AxesRecord) != stale
+
+
+def test_a_control_that_excludes_nothing_shows_no_erasure() -> None:
+    def row(role: Literal["edited", "control", "retain", "retain control"], cad: float) -> CadRow:
+        estimates = {name: Estimate(value=at, low=at, high=at, n=6) for name, at in (("cad", cad), ("rho", 0.0))}
+        return CadRow(label=role, role=role, precision="full", from_layer=None, mass=0.0, relative_l1=0.0, **estimates)
+
+    def erased(control: float, kept: float = 0.3, gone: float = 0.9) -> bool | None:
+        rows = row("edited", gone), row("control", 0.1), row("retain", kept), row("retain control", control)
+        return is_erased(ErasureRecord(pairs=6, retain_pairs=6, layers=4, late_from=4, rows=rows), Policy())
+
+    assert erased(control=0.2) is True
+    assert erased(control=0.2, kept=0.5) is False
+    assert erased(control=0.9) is None  # as MV404 has it
+    assert erased(control=0.9, gone=0.5) is False
+
+
+def test_every_method_has_a_marker_of_its_own(job: Job) -> None:
+    assert len(set(markers(40))) == 40
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
+    many = tuple(found.lines[0].model_copy(update={"title": f"method {number}"}) for number in range(16))
+    drawing = figure(found.model_copy(update={"lines": many}))
+    assert all(f">method {number}</text>" in drawing for number in range(16))
+
+
+@pytest.mark.parametrize(("suite", "method", "error"), [("capitols", "mansu", "ME320"), ("capitals", "magic", "ME380")])
+def test_a_table_of_what_does_not_exist_is_refused(tmp_path: Path, suite: str, method: str, error: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        bench(
+            suite,
+            None,
+            tmp_path,
+            seeds=1,
+            methods=[method],
+            config=QUICK,
+            attacks=False,
+            frontier=False,
+            table_only=True,
+            steps=QUIET,
+        )
+    assert caught.value.id == error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_without_a_frontier_keeps_no_drawing_of_one(job: Job, tmp_path: Path) -> None:
+    made = job.cell(0, "mansu").read("edit", EditRecord)
+    assert made is not None
+
+    def drawn(record: EditRecord) -> bool:
+        Cell(tmp_path, "capitals", 0, "mansu").write("edit", record)
+        wanted = {"attacks": False, "frontier": False, "table_only": True}
+        bench("capitals", None, tmp_path, seeds=1, methods=["mansu"], config=QUICK, steps=QUIET, **wanted)
+        return (tmp_path / "capitals" / "frontier.svg").exists()
+
+    assert drawn(made)
+    assert not drawn(made.model_copy(update={"frontier": ()}))

@@ -1,11 +1,13 @@
 """The certificate's tradeoff: its numbers against the weights in memory, and the profile that it is for."""
 
 import math
+from pathlib import Path
 
 import certificates as c
 import numpy as np
 import torch
 
+from verify.artefact import as_torch, read_weights
 from verify.check import check
 from verify.checks.tradeoff import curve_profile
 from verify.contract.manifest import Profile
@@ -50,3 +52,30 @@ def test_the_profile_is_one_of_the_weights_as_stored() -> None:
     assert curve_profile([cast], "F16", policy) == cast
     assert curve_profile([cast, skipping], "BF16", policy) is None
     assert curve_profile([], "BF16", policy) is None
+
+
+def test_what_only_another_profile_quantizes_is_neither_bounded_nor_counted(tmp_path: Path, tiny_keys: c.Keys) -> None:
+    model = c.random_model()
+    model.config.tie_word_embeddings = False
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    base = c.save_base(model, tmp_path / "base")
+    head = as_torch(read_weights(base).holder("lm_head.weight"), "lm_head.weight")
+    indices, values = c.valid_moves(head)
+    edits = c.valid_edits(base)
+    made = c.make(base, tmp_path / "made", tiny_keys, {**edits, "lm_head.weight": (indices[:500], values[:500])})
+
+    def claim_the_head_too(data: dict) -> None:
+        data["predicate"]["profiles"] = [profile().model_dump(), profile(skip=()).model_dump()]
+
+    c.sign(made, c.digests_of(base), change=claim_the_head_too)
+    found = check(made.model, made.manifest, keys=[tiny_keys.public], level="static").tradeoff
+    assert found is not None
+    assert found.surviving == sum(places.numel() for places, _ in edits.values()) <= found.bound
+
+
+def test_the_curve_passes_through_the_size_of_this_edit(tiny_certificate: c.Certificate) -> None:
+    made = tiny_certificate
+    found = check(made.model, made.manifest, keys=[made.keys.public], level="static").tradeoff
+    assert found is not None
+    # else the line between two other sizes might run below a point that the bound allows
+    assert found.at_most[found.budgets.index(found.norm)] == found.bound

@@ -1,6 +1,7 @@
 """`mansu bound` on a tiny model that really unlearned: what is measured lies below what is proved."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import certificates as c
@@ -12,13 +13,17 @@ from rich.console import Console
 
 from mansu import cli
 from mansu.base import open_base, open_language
+from mansu.bench.permanence_report import Job as Matrix
+from mansu.bench.permanence_report import permanence
 from mansu.config import Config
 from mansu.progress import Steps
+from mansu.request import read_request
 from mansu.retain_bound import measure
 from mansu.retain_bound.document import RetainBound
 from mansu.retain_bound.edit import read_edit
 from mansu.retain_bound.report import shown
 from mansu.retain_bound.run import Job, retain_bound
+from mansu.split import require_same_split
 from mansu.unlearn import unlearn
 from verify.artefact.ledger import parse
 from verify.artefact.signing import load_signer
@@ -159,3 +164,25 @@ def test_a_set_without_a_second_fact_is_refused(
     with pytest.raises(UsageError) as refused:
         retain_bound(job, steps=Steps(Console(quiet=True)))
     assert refused.value.id == "ME351"
+
+
+def test_a_split_by_another_seed_is_refused(job: Job) -> None:
+    other = replace(job, config=QUICK.model_copy(update={"seed": 7}))
+    with pytest.raises(UsageError, match="made with another seed") as caught:
+        retain_bound(other, steps=Steps(Console(quiet=True)))
+    assert (caught.value.id, caught.value.expected.split(",")[0]) == ("ME352", "seed 0")
+    assert job.forget is not None
+    matrix = Matrix(job.model, job.edited / "model", job.forget, job.retain, ("nf4",), 10, 7, None)
+    with pytest.raises(UsageError) as caught:
+        permanence(matrix, steps=Steps(Console(quiet=True)))
+    assert caught.value.id == "ME352"
+
+
+def test_of_other_sets_or_without_a_manifest_no_seed_is_asked_for(job: Job, tmp_path: Path) -> None:
+    assert job.forget is not None
+    ours = read_request(job.forget, job.retain, seed=7)
+    require_same_split(job.edited, replace(ours, forget_sha256="0" * 64), 7)
+    require_same_split(tmp_path, ours, 7)
+    (tmp_path / "m.json").write_text("{}")
+    require_same_split(tmp_path, ours, 7)
+    require_same_split(job.edited, read_request(job.forget, job.retain, seed=0), 0)

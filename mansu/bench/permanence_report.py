@@ -15,6 +15,7 @@ from mansu.bench.permanence import Answered, Pair, PermanenceMatrix, PermanenceR
 from mansu.bench.quantizers import QUANTIZERS
 from mansu.progress import Steps
 from mansu.request import read_request, require_tokens
+from mansu.split import require_same_split
 from verify.artefact import write_atomic
 from verify.behaviour.loading import Language
 from verify.contract.schema import Estimate
@@ -42,9 +43,10 @@ class Job:
 def permanence(job: Job, *, steps: Steps) -> PermanenceMatrix:
     """Measure the matrix, and write it to `job.out` as JSON, whole or not at all.
 
-    Raises `UsageError` ME201 to ME204 for the sets, ME210 for a folder, ME361 for a quantizer, ME364, ME365.
+    Raises `UsageError` ME201 to ME204 for the sets, ME210 for a folder, ME361 for a quantizer, ME352, ME364, ME365.
     """
     request = read_request(job.forget, job.retain, seed=job.seed)
+    require_same_split(job.edited, request, job.seed)
     files = open_base(job.base), open_base(job.edited)
     if files[0].stored != files[1].stored:
         raise UsageError(

@@ -12,6 +12,7 @@ from mansu.base import open_base, open_language
 from mansu.config import Config
 from mansu.objective import Objective, Retained, Sizes, Weights, fisher_loss
 from mansu.progress import Advance, Steps
+from mansu.request import read_request
 from mansu.retain_bound.divergence import ceiling
 from mansu.retain_bound.document import Diagonal, RetainBound, SetBound, Which
 from mansu.retain_bound.edit import Edits, read_edit
@@ -20,6 +21,7 @@ from mansu.retain_bound.leak import Moments, by_block
 from mansu.retain_bound.measure import Positions, bound, measure
 from mansu.retain_bound.sets import Part, sample
 from mansu.retain_bound.transfer import transfer
+from mansu.split import require_same_split
 from verify.circuits.families import Family, gain
 
 
@@ -40,8 +42,12 @@ class Job:
 def retain_bound(job: Job, *, steps: Steps) -> RetainBound:
     """Compute the bounds of an edit and measure what they bound.
 
-    Raises `UsageError` ME210 (a model's folder), ME350 (no edit of linear layers), ME201 to ME204 and ME351 (sets).
+    Raises `UsageError` ME210 (a model's folder), ME350 (no edit of linear layers), ME201 to ME204 and ME351 (sets),
+    ME352 (another seed than the edit's).
     """
+    if job.forget is not None:
+        seed = job.config.seed
+        require_same_split(job.edited, read_request(job.forget, job.retain, seed=seed), seed)
     base = open_base(job.model)
     language, family = open_language(base)
     model = language.model

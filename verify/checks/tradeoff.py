@@ -38,6 +38,9 @@ def curve(evidence: Evidence, policy: Policy) -> Tradeoff | None:
     geometry = geometry_of(profile)
     norm = math.sqrt(evidence.scan.squares)
     budgets = _budgets(reach, norm)
+    # a tensor that only another profile quantizes may have been judged in the same blocks: the bound is not of it
+    bounded = {entry.name for entry in evidence.architecture.quantized[profile.skip]}
+    tallies = [found for name, found in evidence.scan.tallies.items() if name in bounded]
     even = norm / math.sqrt(reach.total) if reach.total else 0.0
     middle = reach.middle()
     return Tradeoff(
@@ -46,7 +49,7 @@ def curve(evidence: Evidence, policy: Policy) -> Tradeoff | None:
         budgets=tuple(budgets.tolist()),
         at_most=tuple(reach.at_most(budgets).tolist()),
         norm=norm,
-        surviving=sum(found[geometry].survive for found in evidence.scan.tallies.values() if geometry in found),
+        surviving=sum(found[geometry].survive for found in tallies if geometry in found),
         bound=int(reach.at_most(np.array([norm]))[0]),
         even_move=even,
         even_in_half_bins=even / middle if middle else 0.0,
@@ -63,5 +66,5 @@ def _budgets(reach: Reach, norm: float) -> "np.ndarray[tuple[int], np.dtype[np.f
     grid = 10.0 ** (np.arange(top - _DECADES * _PER_DECADE, top + 1) / _PER_DECADE)
     first = int(np.searchsorted(reach.at_most(grid), 1))
     lowest = min(max(0, first - 1), max(0, int(np.searchsorted(grid, norm)) - 1))
-    kept: np.ndarray[tuple[int], np.dtype[np.float64]] = grid[lowest:]
+    kept: np.ndarray[tuple[int], np.dtype[np.float64]] = np.unique(np.append(grid[lowest:], norm))
     return kept

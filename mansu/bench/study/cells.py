@@ -10,6 +10,9 @@ from verify.artefact import write_atomic
 from verify.contract.schema import Schema
 from verify.errors import UsageError
 
+MEASURED = ("axes", "erasure", "robust", "relearning")
+"""The stages that measure an edit."""
+
 _S = TypeVar("_S", bound=Schema)
 
 
@@ -51,6 +54,11 @@ class Cell:
                 remedy="remove the file, and it is made again",
                 error_id="ME381",
             ) from error
+
+    def forget_measured(self) -> None:
+        """Remove what was measured of an earlier edit: beside a new one it would be another model's."""
+        for stage in MEASURED:
+            self.path(stage).unlink(missing_ok=True)
 
     def write(self, stage: str, document: Schema) -> None:
         """Write a stage's document."""

@@ -137,7 +137,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("share_crossing", _made(lambda edit: edit.crossing / edit.changed if edit.changed else None)),
     Column("bin_width_over_update", _made(lambda edit: edit.bin_width_over_update)),
     Column("edit_cpu_seconds", _made(lambda edit: edit.cost.cpu_seconds)),
-    Column("search_cpu_seconds", _made(lambda edit: edit.search.cpu_seconds)),
+    # of the other seeds, which take the first one's setting, there is no search that it could be the mean with
+    Column("search_cpu_seconds", _made(lambda edit: edit.search.cpu_seconds if edit.tuned_on == edit.seed else None)),
     Column("peak_bytes", _made(lambda edit: edit.cost.peak_bytes)),
 )
 

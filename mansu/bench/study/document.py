@@ -1,7 +1,5 @@
 """What a cell says, stage by stage: how the edit was made and at what cost, and what was measured of it."""
 
-from typing import Literal
-
 from pydantic import JsonValue
 
 from mansu.bench.robust import RelearningPoint, RobustRow
@@ -9,8 +7,6 @@ from mansu.cost import Cost
 from mansu.frontier import FrontierPoint
 from verify.contract.result import AxisRow, CadRow
 from verify.contract.schema import Schema, Sha256
-
-Stage = Literal["edit", "axes", "erasure", "robust", "relearning"]
 
 
 class Tried(Schema):
@@ -29,8 +25,8 @@ class EditRecord(Schema):
     `strength` is what was swept (`sweep`), chosen with the data of seed `tuned_on`; of mansu and its ablations both are
     None. `cost` is that of the kept edit alone, from prepared data to edited weights; `search` of all that was tried.
     `updates` is of the weights that changed: how many crossed into another NF4 code, and the bin width over the size
-    of the update, the median over them (None where nothing changed). `frontier` are mansu's trials, on validation
-    wordings: how much was changed, and what that came to.
+    of the update, the median over them (None where nothing changed). `frontier` are mansu's trials: how much
+    was changed, and what that came to; forgetting on validation wordings, retention on retain data trained on.
     """
 
     suite: str

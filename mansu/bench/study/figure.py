@@ -25,7 +25,8 @@ def figure(found: Document) -> str:
         drawn = Figure(figsize=(9.0, 4.2), layout="constrained")
         kept, size = drawn.subplots(1, 2, sharey=True)
         handles = []
-        for marker, line in zip(_MARKERS, _drawable(found.lines), strict=False):
+        drawable = _drawable(found.lines)
+        for marker, line in zip(markers(len(drawable)), drawable, strict=True):
             filled = "black" if meets_all(line) else "none"
             at = {"marker": marker, "linestyle": "none", "color": "black", "markerfacecolor": filled, "markersize": 7}
             forget = _value(line, "forget_nf4")
@@ -43,6 +44,11 @@ def figure(found: Document) -> str:
     return accessible(out.getvalue(), f"{found.suite}: forgetting, retention and size of the edit", _told(found))
 
 
+def markers(count: int) -> list[str]:
+    """Return that many different markers: shapes, and numbers beyond those."""
+    return [*_MARKERS, *(f"${number}$" for number in range(len(_MARKERS) + 1, count + 1))][:count]
+
+
 def frontier(found: Document) -> str | None:
     """Return mansu's frontier as SVG: forgetting and retention by the share changed; None where none was traced."""
     traced = [cell for cell in found.cells if cell.edit is not None and _trace(cell.edit)]
@@ -52,7 +58,7 @@ def frontier(found: Document) -> str | None:
     with mpl.rc_context({"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9}):
         drawn = Figure(figsize=(9.0, 3.6), layout="constrained")
         forgotten, kept = drawn.subplots(1, 2, sharex=True)
-        for marker, cell in zip(_MARKERS, traced, strict=False):
+        for marker, cell in zip(markers(len(traced)), traced, strict=True):
             assert cell.edit is not None
             points = _trace(cell.edit)
             shares = [100 * point.share for point in points]
@@ -63,7 +69,7 @@ def frontier(found: Document) -> str | None:
             kept.plot(shares, [point.retain_nats for point in points], "-", label=name, **line)
             told.append(name + ": " + ", ".join(f"{p.share:.4%} changed, {p.forget:.3f} left" for p in points))
         forgotten.set_ylabel("forget accuracy, validation wordings")
-        kept.set_ylabel("divergence from the base, nats")
+        kept.set_ylabel("divergence from the base, nats,\non retain data trained on")
         for panel in (forgotten, kept):
             panel.set_xlabel("parameters changed, percent")
             panel.set_ylim(bottom=0)

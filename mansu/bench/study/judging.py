@@ -26,7 +26,7 @@ class Criteria(Schema):
 
 
 def met(axes: AxesRecord, erased: ErasureRecord | None, criteria: Criteria, policy: Policy) -> dict[Axis, bool | None]:
-    """Return which axes an edit meets; erasure is None where it was not measured."""
+    """Return which axes an edit meets; erasure is None where it was not measured, or cannot be decided."""
     return {
         "forgetting": all(
             worst(row) <= axes.chance[row.row] + criteria.above_chance for row in deciding(axes.rows, "forgetting")
@@ -54,21 +54,29 @@ def kept(row: AxisRow, criteria: Criteria) -> bool:
     return max(changes) <= criteria.rise if row.unit == "perplexity" else min(changes) >= -criteria.loss
 
 
-def is_erased(erased: ErasureRecord, policy: Policy) -> bool:
-    """Whether CAD says that the mechanism is gone: above its bounds and its control, not inverted, what stays whole."""
+def is_erased(erased: ErasureRecord, policy: Policy) -> bool | None:
+    """Whether CAD says that the mechanism is gone: above its bounds and its control, not inverted, what stays whole.
+
+    None where only the last is open (`retained`).
+    """
     plain = [row for row in erased.rows if row.role == "edited" and row.from_layer is None]
     late = [row for row in erased.rows if row.role == "edited" and row.from_layer is not None] or plain
     control = max(row.cad.high for row in erased.rows if row.role == "control")
-    return (
+    gone = (
         all(row.cad.value >= policy.cad and abs(row.rho.value) <= policy.rho for row in plain)
         and all(row.cad.value >= policy.cad_late and row.rho.value >= -policy.rho for row in late)
         and all(row.cad.low > control for row in (*plain, *late))
-        and retained(erased.rows, policy)
     )
+    return retained(erased.rows, policy) if gone else False
 
 
-def retained(rows: Iterable[CadRow], policy: Policy) -> bool:
-    """Whether the circuit of what is retained is no other than under NF4 alone, give or take the policy's excess."""
+def retained(rows: Iterable[CadRow], policy: Policy) -> bool | None:
+    """Whether the circuit of what is retained is no other than under NF4 alone, give or take the policy's excess.
+
+    None where the control is so noisy that no edit could exceed it, which the verifier does not decide either (MV404).
+    """
+    rows = tuple(rows)
     kept_rows = [row.cad.value for row in rows if row.role == "retain"]
     control = next(row.cad.value for row in rows if row.role == "retain control")
-    return max(kept_rows) <= control + policy.retain_cad_excess
+    bound = control + policy.retain_cad_excess
+    return None if bound >= 1 > policy.retain_cad_excess else max(kept_rows) <= bound

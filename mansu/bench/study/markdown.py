@@ -27,8 +27,13 @@ def intro(found: Document) -> str:
     seeds = sorted({seed for line in found.lines for seed in line.seeds})
     many = len(seeds) > 1
     named = f"Seed{'s' if many else ''} {', '.join(map(str, seeds))}"
-    averaged = "the mean over seeds, " if many else ""
-    return f"{named}; held-out probes; full precision → after NF4; {averaged}in brackets the 95 % interval."
+    numbers = "in brackets the 95 % interval"
+    if many:
+        numbers = (
+            "the mean over seeds, in brackets the mean of their 95 % intervals, which say nothing of how much seeds "
+            "differ (the JSON has each seed's)"
+        )
+    return f"{named}; held-out probes; full precision → after NF4; {numbers}."
 
 
 def attacked(found: Document) -> bool:
@@ -147,8 +152,8 @@ COSTS_NOTE = (
     "Neighbours, other facts and perplexity (in percent): the change from the base in the same precision, the worst of "
     "the rows and of the two precisions. Changed: share of the model's parameters; cross: of the changed ones, those "
     "whose NF4 code is another. Edit: processor seconds from prepared data to edited weights at the setting that was "
-    "kept, of mansu with the search for the circuit; with the search: all that was tried. Peak: resident memory of the "
-    "process."
+    "kept, of mansu with the search for the circuit; with the search: all that was tried, of the seed that was tuned. "
+    "Peak: resident memory of the process."
 )
 ATTACKS: tuple[tuple[str, Show], ...] = (
     ("paraphrases", one("paraphrases", ".3f")),

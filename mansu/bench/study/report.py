@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mansu.bench.study.edits import method_names
+from mansu.bench.study.edits import method_names, title_of
 from mansu.bench.study.figure import figure
 from mansu.bench.study.figure import frontier as traced_frontier
 from mansu.bench.study.judging import Criteria
@@ -11,7 +11,7 @@ from mansu.bench.study.markdown import markdown
 from mansu.bench.study.page import page
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
 from mansu.bench.study.summary import document
-from mansu.bench.suites import write_suite
+from mansu.bench.suites import build_suite, write_suite
 from mansu.config import Config
 from mansu.demo.base_model import write_base
 from mansu.progress import Steps
@@ -19,6 +19,7 @@ from verify.artefact import write_atomic
 from verify.contract.policy import Policy
 
 TABLE = "table"
+FRONTIER = "frontier.svg"
 FORMATS = (".md", ".json", ".html", ".svg")
 
 
@@ -38,7 +39,8 @@ def bench(
     """Run what is missing of a suite, write its table to `out`/SUITE, and return it as Markdown.
 
     Without a `model` the base is the demo's, written to `out`/base. With `table_only` nothing is run. Raises
-    `UsageError` ME320 for an unknown suite, ME380 for an unknown method, ME381 for documents of another version.
+    `UsageError` ME320 for an unknown suite, ME380 for an unknown method, ME381 for documents of another version,
+    ME382 for edits of another base or configuration.
     """
     job = Job(
         suite=suite,
@@ -52,6 +54,9 @@ def bench(
         attacks=attacks,
         frontier=frontier,
     )
+    build_suite(suite)
+    for method in job.methods:
+        title_of(method)
     if not table_only:
         write_suite(suite, job.forget.parent)
         if model is None:
@@ -63,7 +68,9 @@ def bench(
     forms = (text, found.model_dump_json(indent=1) + "\n", page(found), figure(found))
     for suffix, content in zip(FORMATS, forms, strict=True):
         write_atomic((out / suite / TABLE).with_suffix(suffix), content.encode())
-    traced = traced_frontier(found)
+    traced, drawing = traced_frontier(found), out / suite / FRONTIER
     if traced is not None:
-        write_atomic(out / suite / "frontier.svg", traced.encode())
+        write_atomic(drawing, traced.encode())
+    else:
+        drawing.unlink(missing_ok=True)  # of edits that are not there any more
     return text

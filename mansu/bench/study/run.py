@@ -12,9 +12,11 @@ from functools import cached_property
 from pathlib import Path
 
 import mansu
-from mansu.base import open_base
+from mansu.base import Base, open_base
 from mansu.baselines import METHODS, export
 from mansu.baselines.weights import bin_width_over_update, changed
+from mansu.bench.ablations import ABLATIONS, ablated
+from mansu.bench.study.alike import require_base, require_settings
 from mansu.bench.study.attacks import relearning, robust
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, RelearningRecord, RobustRecord
@@ -79,17 +81,22 @@ def run(job: Job, *, steps: Steps) -> None:
     """Make every cell that is not there yet.
 
     A baseline is tuned with the first seed, whose setting the others use: each seed's sweep would cost as much again.
-    Raises `UsageError` ME380 for an unknown method, before any work, and whatever reading, editing and measuring raise.
+    Raises `UsageError` ME380 for an unknown method, before any work, ME382 for an edit that is there of another base or
+    configuration, and whatever reading, editing and measuring raise.
     """
     for method in job.methods:
         title_of(method)
+    base_sha256 = digest_of(open_base(job.base))
     for seed in job.seeds:
         shared = _Seed(job, seed, steps)
         for method in job.methods:
             cell = job.cell(seed, method)
             steps.say(f"{job.suite}, seed {seed}: {title_of(method)}")
-            if cell.read("edit", EditRecord) is None:
+            made = cell.read("edit", EditRecord)
+            if made is None:
                 _edit(job, cell, shared, steps)
+            else:
+                _require_ours(made, job, base_sha256)
             _measure(cell, shared, steps)
             if job.attacks:
                 _attack(cell, cell.model, shared, steps)
@@ -98,9 +105,18 @@ def run(job: Job, *, steps: Steps) -> None:
             _attack(job.cell(seed, BASE), job.base, shared, steps)
 
 
+def _require_ours(made: EditRecord, job: Job, base_sha256: str) -> None:
+    """Raise `UsageError` ME382 unless this job would have made an edit that is there."""
+    require_base(made, base_sha256)
+    if made.method not in METHODS:
+        config = ablated(made.method, job.config) if made.method in ABLATIONS else job.config
+        require_settings(made, dict(config.settings()))
+
+
 def _edit(job: Job, cell: Cell, shared: _Seed, steps: Steps) -> None:
     first = job.cell(job.seeds[0], cell.method).read("edit", EditRecord) if cell.method in METHODS else None
     edited = edit(cell.method, shared.training, chosen_by(first) if first else None, frontier=job.frontier, steps=steps)
+    cell.forget_measured()
     export(cell.model, shared.opened.base, edited.weights)
     cell.write("edit", _record(cell, shared.opened, edited))
 
@@ -144,7 +160,7 @@ def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
         strength=edited.strength,
         tuned_on=edited.tuned_on,
         tried=edited.tried,
-        base_sha256=hashlib.sha256("".join(opened.base.digests().values()).encode()).hexdigest(),
+        base_sha256=digest_of(opened.base),
         parameters=opened.parameters,
         changed=count,
         crossing=crossing,
@@ -155,6 +171,11 @@ def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         versions={"mansu": mansu.__version__, **{name: importlib.metadata.version(name) for name in _REPORTED}},
     )
+
+
+def digest_of(base: Base) -> str:
+    """Return one digest of all files of a model."""
+    return hashlib.sha256("".join(base.digests().values()).encode()).hexdigest()
 
 
 def base_cells_of(job: Job) -> Sequence[Cell]:

@@ -1,8 +1,8 @@
 """The table of a suite: every method's numbers over its seeds."""
 
-import math
 from collections.abc import Iterable, Sequence
 
+from mansu.bench.study.alike import require_alike
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.columns import ATTACKS, BASE_COLUMNS, COLUMNS, CellDocument
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, RelearningRecord, RobustRecord
@@ -14,8 +14,9 @@ from verify.contract.schema import Estimate, Schema
 class Over(Schema):
     """A number over seeds: the mean, its interval, and each seed's value.
 
-    The interval is the mean of the seeds' 95 % intervals as if independent: half widths by √Σh²/k. Of numbers without
-    an interval (costs, shares) low and high are the least and the greatest of the seeds.
+    Low and high are the means of the ends of the seeds' 95 % intervals. They do not narrow with seeds, which ask one
+    base about the same facts and so are not independent; nor do they hold how much a method differs from seed to seed,
+    which `seeds` shows. Of numbers without an interval (costs, shares) low and high are the seeds' least and greatest.
     """
 
     value: float
@@ -56,8 +57,12 @@ class Document(Schema):
 def document(
     cells: Iterable[Cell], base_cells: Iterable[Cell], suite: str, criteria: Criteria, policy: Policy
 ) -> Document:
-    """Read what is there of these cells, and make the table. Cells without an edit are left out."""
+    """Read what is there of these cells, and make the table. Cells without an edit are left out.
+
+    Raises `UsageError` ME382 where the edits were not made alike.
+    """
     found = [each for cell in cells if (each := read(cell)).edit is not None]
+    require_alike(each.edit for each in found if each.edit is not None)
     bases = [each for cell in base_cells if (each := read(cell)).robust is not None or each.relearning is not None]
     by_method: dict[str, list[CellDocument]] = {}
     for each in found:
@@ -123,8 +128,5 @@ def _over(values: Sequence[Estimate | float | None]) -> Over | None:
     estimates = [each for each in there if isinstance(each, Estimate)]
     if not estimates:
         return Over(value=mean, low=min(points), high=max(points), seeds=tuple(points))
-    down, up = (
-        math.sqrt(sum(width**2 for width in widths)) / len(points)
-        for widths in ([each.value - each.low for each in estimates], [each.high - each.value for each in estimates])
-    )
-    return Over(value=mean, low=mean - down, high=mean + up, seeds=tuple(points))
+    low, high = (sum(ends) / len(estimates) for ends in zip(*((e.low, e.high) for e in estimates), strict=True))
+    return Over(value=mean, low=low, high=high, seeds=tuple(points))

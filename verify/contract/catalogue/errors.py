@@ -569,6 +569,18 @@ class ME351:
     """
 
 
+class ME352:
+    """An edit was made with another seed than what is held out is split by.
+
+    `mansu bound` or `mansu permanence` was given a certificate's model and its own sets, and a seed that is not the one
+    its manifest names. Exit code 2, before any work.
+
+    Why: the seed decides what is held out. By another, half of what is called so was trained on.
+
+    Fix: give the seed that the message names: `--seed`, or `seed` in the `--config`.
+    """
+
+
 class ME355:
     """The forget set cannot be asked in other ways.
 
@@ -681,6 +693,19 @@ class ME381:
     Why: numbers of two meanings would stand in one table.
 
     Fix: remove the file that the message names: it is made again.
+    """
+
+
+class ME382:
+    """Edits of the benchmark were not made alike.
+
+    In the folder of `mansu bench --out` lies an edit of another base model, or one that mansu made with another
+    configuration. Exit code 2.
+
+    Why: what is there is read and not made again, so one table would mix two models, or two methods under one name.
+
+    Fix: give another `--out`, or the `--model` and `--config` that it was made with; or remove the folder of the edit
+    that the message names: it is made again.
     """
 
 

@@ -1,0 +1,49 @@
+"""That cells which stand in one table were made alike: from one base, and one method's with one configuration."""
+
+from collections.abc import Iterable, Mapping
+
+from pydantic import JsonValue
+
+from mansu.bench.study.document import EditRecord
+from verify.errors import UsageError
+
+_BY_SEED = frozenset({"seed"})
+"""Settings that differ from cell to cell."""
+
+
+def require_alike(records: Iterable[EditRecord]) -> None:
+    """Raise `UsageError` ME382 unless all edits have one base, and all of the engine's one configuration a method.
+
+    Baselines are tuned, so that what they were run with may differ.
+    """
+    first: EditRecord | None = None
+    by_method: dict[str, EditRecord] = {}
+    for record in records:
+        first = first or record
+        require_base(record, first.base_sha256)
+        if record.strength is None:
+            require_settings(record, by_method.setdefault(record.method, record).settings)
+
+
+def require_base(record: EditRecord, base_sha256: str) -> None:
+    """Raise `UsageError` ME382 where an edit is of another base."""
+    if record.base_sha256 != base_sha256:
+        raise _unlike(record, f"an edit of base {base_sha256[:12]}", f"one of base {record.base_sha256[:12]}")
+
+
+def require_settings(record: EditRecord, settings: Mapping[str, JsonValue]) -> None:
+    """Raise `UsageError` ME382 where an edit was made with other settings; those that only one of them has are new."""
+    shared = settings.keys() & record.settings.keys() - _BY_SEED
+    for name in sorted(shared):
+        if settings[name] != record.settings[name]:
+            raise _unlike(record, f"{name} = {settings[name]}", f"{name} = {record.settings[name]}")
+
+
+def _unlike(record: EditRecord, expected: str, found: str) -> UsageError:
+    return UsageError(
+        "an edit that is there was made in another way, and cannot stand in this table",
+        expected=expected,
+        found=f"{found} ({record.suite}, seed {record.seed}: {record.title})",
+        remedy="give another --out, or the --model and --config that it was made with, or remove its folder",
+        error_id="ME382",
+    )
