@@ -10,6 +10,7 @@ import requests_tiny as r
 import tiny_unlearning as t
 from rich.console import Console
 
+from mansu.baselines import METHODS
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
 from mansu.bench.study.figure import figure, frontier, markers
@@ -268,3 +269,17 @@ def test_a_table_without_a_frontier_keeps_no_drawing_of_one(job: Job, tmp_path: 
 
     assert drawn(made)
     assert not drawn(made.model_copy(update={"frontier": ()}))
+
+
+def test_a_method_that_breaks_every_model_ends_its_own_cell_alone(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> None:
+        raise FloatingPointError("the loss is not finite")
+
+    monkeypatch.setattr(type(METHODS["npo"]), "edit", breaks)
+    other = replace(job, seeds=(0,), methods=("npo", "mansu"), out=tmp_path)
+    broken = run(other, steps=QUIET)
+    assert len(broken) == 1
+    assert "seed 0: NPO" in broken[0]
+    assert other.cell(0, "mansu").read("axes", AxesRecord) is not None

@@ -23,6 +23,8 @@ from verify.errors import UsageError
 
 RETENTION_LOSS = 0.02
 MOST_RATES = 12
+ALL_BROKEN = "ME282"
+"""The error of a method of which every attempt breaks the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,5 +250,5 @@ def _all_broken(method: Method, attempts: list[Attempt]) -> UsageError:
         expected=f"a {method.sweep.what} at which the model survives",
         found=f"{len(attempts)} tried, from {min(a.strength for a in attempts):g} on",
         remedy="take fewer steps, or other hyper-parameters",
-        error_id="ME282",
+        error_id=ALL_BROKEN,
     )

@@ -42,8 +42,9 @@ def bench(
     from mansu.progress import Steps  # noqa: PLC0415
 
     settings, steps = read_config(config), Steps(Console(stderr=True))
+    missing: list[str] = []
     for name in suite:
-        text = run(
+        text, broken = run(
             name,
             model,
             out,
@@ -56,6 +57,11 @@ def bench(
             steps=steps,
         )
         typer.echo(text, nl=False)
+        missing += broken
+    for line in missing:
+        typer.echo(f"not made: {line}", err=True)
+    if missing:
+        raise typer.Exit(int(ExitCode.FAIL))
 
 
 @app.command()

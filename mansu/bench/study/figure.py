@@ -36,6 +36,7 @@ def figure(found: Document) -> str:
         kept.set_xlabel("most lost by a row of facts, percentage points")
         kept.set_ylabel("accuracy on what was to be forgotten, after NF4")
         kept.set_xscale("symlog", linthresh=2)
+        kept.set_ylim(bottom=0)
         size.set_xlabel("parameters changed, percent")
         size.set_xscale("log")
         drawn.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)

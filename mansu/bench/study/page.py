@@ -32,7 +32,7 @@ def page(found: Document) -> str:
         loader=PackageLoader("mansu.bench"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     tables = [
-        {"caption": "The four axes", "note": rule(found), **_table(found, AXES)},
+        {"caption": "The four axes", "note": rule(found).replace("`", ""), **_table(found, AXES)},
         {"caption": "What they take", "note": COSTS_NOTE, **_table(found, COSTS, with_base=False)},
     ]
     if attacked(found):

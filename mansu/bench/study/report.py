@@ -35,8 +35,8 @@ def bench(
     frontier: bool,
     table_only: bool,
     steps: Steps,
-) -> str:
-    """Run what is missing of a suite, write its table to `out`/SUITE, and return it as Markdown.
+) -> tuple[str, tuple[str, ...]]:
+    """Run what is missing of a suite, write its table to `out`/SUITE; return it as Markdown, and what was not made.
 
     Without a `model` the base is the demo's, written to `out`/base. With `table_only` nothing is run. Raises
     `UsageError` ME320 for an unknown suite, ME380 for an unknown method, ME381 for documents of another version,
@@ -57,11 +57,12 @@ def bench(
     build_suite(suite)
     for method in job.methods:
         title_of(method)
+    broken: tuple[str, ...] = ()
     if not table_only:
         write_suite(suite, job.forget.parent)
         if model is None:
             write_base(job.base)
-        run(job, steps=steps)
+        broken = run(job, steps=steps)
     found = document(cells_of(job), base_cells_of(job), suite, Criteria(), Policy())
     text = markdown(found)
     # the JSON holds everything that the others show
@@ -73,4 +74,4 @@ def bench(
         write_atomic(drawing, traced.encode())
     else:
         drawing.unlink(missing_ok=True)  # of edits that are not there any more
-    return text
+    return text, broken

@@ -5,7 +5,8 @@ What all methods of a seed share is made once, and only if a cell needs it.
 
 import hashlib
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,6 +15,7 @@ from pathlib import Path
 import mansu
 from mansu.base import Base, open_base
 from mansu.baselines import METHODS, export
+from mansu.baselines.tuning import ALL_BROKEN
 from mansu.baselines.weights import bin_width_over_update, changed
 from mansu.bench.ablations import ABLATIONS, ablated
 from mansu.bench.study.alike import require_base, require_settings
@@ -26,6 +28,7 @@ from mansu.bench.study.reference import Reference, reference
 from mansu.bench.study.training import Opened, Training, open_suite, training
 from mansu.config import Config
 from mansu.progress import Steps
+from verify.errors import UndecidedError, UsageError
 from verify.nf4 import quantize
 
 BASE = "base"
@@ -77,8 +80,10 @@ class _Seed:
         return reference(self.opened, steps=self._steps)
 
 
-def run(job: Job, *, steps: Steps) -> None:
-    """Make every cell that is not there yet.
+def run(job: Job, *, steps: Steps) -> tuple[str, ...]:
+    """Make every cell that is not there yet; return what could not be made, and why, a line each.
+
+    A method that breaks the model, or a number that is undefined, ends its cell alone: the others go on.
 
     A baseline is tuned with the first seed, whose setting the others use: each seed's sweep would cost as much again.
     Raises `UsageError` ME380 for an unknown method, before any work, ME382 for an edit that is there of another base or
@@ -87,22 +92,43 @@ def run(job: Job, *, steps: Steps) -> None:
     for method in job.methods:
         title_of(method)
     base_sha256 = digest_of(open_base(job.base))
+    broken: list[str] = []
     for seed in job.seeds:
         shared = _Seed(job, seed, steps)
         for method in job.methods:
-            cell = job.cell(seed, method)
-            steps.say(f"{job.suite}, seed {seed}: {title_of(method)}")
-            made = cell.read("edit", EditRecord)
-            if made is None:
-                _edit(job, cell, shared, steps)
-            else:
-                _require_ours(made, job, base_sha256)
-            _measure(cell, shared, steps)
-            if job.attacks:
-                _attack(cell, cell.model, shared, steps)
+            named = f"{job.suite}, seed {seed}: {title_of(method)}"
+            steps.say(named)
+            with _alone(broken, named, steps):
+                _make(job, job.cell(seed, method), shared, base_sha256, steps)
         if job.attacks:
-            steps.say(f"{job.suite}, seed {seed}: the base, for comparison")
-            _attack(job.cell(seed, BASE), job.base, shared, steps)
+            named = f"{job.suite}, seed {seed}: the base, for comparison"
+            steps.say(named)
+            with _alone(broken, named, steps):
+                _attack(job.cell(seed, BASE), job.base, shared, steps)
+    return tuple(broken)
+
+
+@contextmanager
+def _alone(broken: list[str], named: str, steps: Steps) -> Iterator[None]:
+    """Note what breaks one cell alone: every rate breaks the model, it leaves the finite numbers, CAD is undefined."""
+    try:
+        yield
+    except (FloatingPointError, UndecidedError, UsageError) as error:
+        if isinstance(error, UsageError) and error.id != ALL_BROKEN:
+            raise
+        broken.append(f"{named}: {error}")
+        steps.say(f"not made: {error}")
+
+
+def _make(job: Job, cell: Cell, shared: _Seed, base_sha256: str, steps: Steps) -> None:
+    made = cell.read("edit", EditRecord)
+    if made is None:
+        _edit(job, cell, shared, steps)
+    else:
+        _require_ours(made, job, base_sha256)
+    _measure(cell, shared, steps)
+    if job.attacks:
+        _attack(cell, cell.model, shared, steps)
 
 
 def _require_ours(made: EditRecord, job: Job, base_sha256: str) -> None:
