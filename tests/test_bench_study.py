@@ -20,28 +20,13 @@ from mansu.bench.study.page import page
 from mansu.bench.study.report import bench
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
 from mansu.bench.study.summary import document
-from mansu.config import Config
 from mansu.progress import Steps
 from verify.contract.policy import Policy
 from verify.contract.result import CadRow
 from verify.contract.schema import Estimate
 from verify.errors import UsageError
 
-QUICK = Config(
-    attribution_pairs=8,
-    circuit_pairs=4,
-    sampled_texts=8,
-    text_length=8,
-    fisher_batches=2,
-    steps=4,
-    steps_between=2,
-    snaps=(0.6, 1.0),
-    entry_share=0.0,
-    learning_rate=1e-2,
-    forget_known=0.0,
-    forget_pairs=6,
-    retain_pairs=6,
-)
+QUICK = r.QUICK.model_copy(update={"forget_known": 0.0})
 QUIET = Steps(Console(quiet=True))
 
 

@@ -27,20 +27,7 @@ from verify.check import check
 from verify.contract.policy import Policy
 from verify.errors import UsageError
 
-QUICK = Config(
-    attribution_pairs=8,
-    circuit_pairs=4,
-    sampled_texts=8,
-    text_length=8,
-    fisher_batches=2,
-    steps=4,
-    steps_between=2,
-    snaps=(0.6, 1.0),
-    entry_share=0.0,
-    learning_rate=1e-2,
-    forget_pairs=6,
-    retain_pairs=6,
-)
+QUICK = r.QUICK
 
 
 @pytest.fixture(scope="module")

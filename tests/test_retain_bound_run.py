@@ -15,7 +15,6 @@ from mansu import cli
 from mansu.base import open_base, open_language
 from mansu.bench.permanence_report import Job as Matrix
 from mansu.bench.permanence_report import permanence
-from mansu.config import Config
 from mansu.progress import Steps
 from mansu.request import read_request
 from mansu.retain_bound import measure
@@ -29,20 +28,7 @@ from verify.artefact.ledger import parse
 from verify.artefact.signing import load_signer
 from verify.errors import UsageError
 
-QUICK = Config(
-    attribution_pairs=8,
-    circuit_pairs=4,
-    sampled_texts=8,
-    text_length=8,
-    fisher_batches=2,
-    steps=4,
-    steps_between=2,
-    snaps=(0.6, 1.0),
-    entry_share=0.0,
-    learning_rate=1e-2,
-    forget_pairs=6,
-    retain_pairs=6,
-)
+QUICK = r.QUICK
 
 
 def known_facts() -> list[r.Line]:

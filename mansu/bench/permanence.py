@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mansu.bench.extras import NO_QUANTIZER
 from mansu.bench.quantizers import Proof, find, quantized
-from mansu.bench.quantizers.extras import NOT_INSTALLED
 from mansu.probes import held_out_probes
 from mansu.request import Request
 from verify.behaviour.axes import choose
@@ -197,9 +197,9 @@ def permanence_matrix(
                 _side(language, quantizer.name, pair.stored, asked, edits) for language in (pair.base, pair.edited)
             )
         except UsageError as error:
-            if error.id != NOT_INSTALLED and error.id not in _REFUSALS:
+            if error.id != NO_QUANTIZER and error.id not in _REFUSALS:
                 raise
-            state: Literal["not installed", "refused"] = "not installed" if error.id == NOT_INSTALLED else "refused"
+            state: Literal["not installed", "refused"] = "not installed" if error.id == NO_QUANTIZER else "refused"
             note = f"{error.id}: {error.message}: {error.found}"
             yield PermanenceRow(quantizer=quantizer.name, title=quantizer.title, state=state, note=note)
             continue

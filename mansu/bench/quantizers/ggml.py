@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mansu.bench.quantizers.extras import extra
+from mansu.bench.extras import quantizer
 from mansu.bench.quantizers.k_quants import SUPER_BLOCK, Bytes, Floats, encode_q4_k, encode_q5_k, encode_q6_k
 
 BLOCKS = {
@@ -50,6 +50,6 @@ def ggml(weight: Tensor, kind: str) -> Tensor:
 
 
 def _gguf() -> Any:
-    package = extra("gguf", "gguf", "a GGUF format")
-    extra("gguf.quants", "gguf", "a GGUF format")
+    package = quantizer("gguf", "gguf", "a GGUF format")
+    quantizer("gguf.quants", "gguf", "a GGUF format")
     return package

@@ -7,14 +7,14 @@ GPU: codes may differ between the two, and one edited value can move the codes o
 
 from torch import Tensor
 
-from mansu.bench.quantizers.extras import extra
+from mansu.bench.extras import quantizer
 
 GROUP = 64
 
 
 def hqq(weight: Tensor) -> Tensor:
     """Return the weight that an `HQQLinear` of the weight's dtype computes with, float32 `[out, in]`."""
-    package = extra("hqq.core.quantize", "hqq", "HQQ")
+    package = quantizer("hqq.core.quantize", "hqq", "HQQ")
     settings = package.BaseQuantizeConfig(nbits=4, group_size=GROUP, axis=1)
     layer = package.HQQLinear.from_weights(
         weight.detach().clone(), None, settings, compute_dtype=weight.dtype, device="cpu"

@@ -8,7 +8,7 @@ choose scales and codes by the same rule. A weight whose rows are not whole grou
 import torch
 from torch import Tensor
 
-from mansu.bench.quantizers.extras import extra
+from mansu.bench.extras import quantizer
 
 GROUP = 128
 """torchao's default group."""
@@ -19,7 +19,7 @@ def int4(weight: Tensor, *, group: int = GROUP) -> Tensor:
 
     It is what the quantized layer makes of the identity matrix: one product and no sum an output.
     """
-    package = extra("torchao.prototype.quantization.int4", "torchao", "int4 of torchao")
+    package = quantizer("torchao.prototype.quantization.int4", "torchao", "int4 of torchao")
     packed = package.Int4OpaqueTensor.from_hp(weight.detach().contiguous(), [1, group])
     one = torch.eye(weight.shape[1], dtype=weight.dtype)
     return torch.nn.functional.linear(one, packed).T.float().contiguous()
