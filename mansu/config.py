@@ -131,6 +131,13 @@ class Config(Schema):
         description="trials to find how many of the changed parameters can return to the base while the edit forgets "
         "and retains as well",
     )
+    context_share: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of the forget prompts in training that stand after one to four answered examples of other "
+        "facts of the forget set",
+    )
     prompt_divergence_weight: float = Field(
         default=1.0,
         ge=0,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mansu.contexts import Contexts
 from mansu.examples import Prompts, Texts, draw, last_logits
 
 _NEARLY_ONE = 0.999  # keeps log(1 − p) finite at p = 1
@@ -50,19 +51,22 @@ class Retained:
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """Draws a fresh batch at each call, from one seeded stream."""
+    """Draws a fresh batch at each call, from one seeded stream; `contexts` stand before some of the forget prompts."""
 
     forget: Prompts
     retained: Retained
     weights: Weights
     sizes: Sizes
     rng: random.Random
+    contexts: Contexts | None = None
 
     def forget_loss(self, model: Any) -> Tensor:
         """Return the forget term on a fresh batch of the forget set."""
-        chosen = draw(self.rng, len(self.forget), self.sizes.forget)
-        logits = last_logits(model, self.forget, chosen)
-        return forget_term(logits, self.forget.answers_of(chosen), [self.forget.pools[i] for i in chosen])
+        prompts = self.forget.subset(draw(self.rng, len(self.forget), self.sizes.forget))
+        if self.contexts is not None:
+            prompts = self.contexts.before(prompts, self.rng)
+        every = range(len(prompts))
+        return forget_term(last_logits(model, prompts, every), prompts.answers_of(every), list(prompts.pools))
 
     def retain_loss(self, model: Any) -> Tensor:
         """Return the weighted retain terms on fresh batches of the retain set and of text."""

@@ -9,6 +9,7 @@ import torch
 
 from mansu.base import Base, working_copy
 from mansu.config import Config
+from mansu.contexts import Contexts, contexts
 from mansu.examples import (
     Prompts,
     Texts,
@@ -39,6 +40,7 @@ class Data:
     forget: Prompts
     forget_validation: Prompts
     retained: Retained
+    contexts: Contexts | None = None
 
 
 def prepare(language: Language, base: Base, request: Request, config: Config, *, steps: Steps) -> Data:
@@ -77,7 +79,8 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
         text_reference = text_log_probabilities(model, texts)
         advance(1)
     retained = Retained(retain, prompt_reference, texts, text_reference)
-    return Data(request, pool_of, forget, forget_validation, retained)
+    before = contexts(language.tokenizer, request.forget.train, config.context_share)
+    return Data(request, pool_of, forget, forget_validation, retained, before)
 
 
 def _prompts(tokenizer: Any, facts: Sequence[Fact], pool_of: Pools) -> Prompts:

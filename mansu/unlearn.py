@@ -153,7 +153,7 @@ def edit_circuit(
     inside = {name: layers[name] for name in regions}
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
     weights = Weights(config.prompt_divergence_weight, config.text_divergence_weight)
-    objective = Objective(data.forget, data.retained, weights, Sizes(), rng)
+    objective = Objective(data.forget, data.retained, weights, Sizes(), rng, data.contexts)
     for layer in inside.values():
         layer.weight.requires_grad_(True)
     with steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance:
