@@ -13,6 +13,9 @@ from torch import Tensor
 
 from mansu.masked import Masked
 
+_SHARE = 0.05
+"""The first batch, as a share of the changed parameters: large enough to matter, and halved when it fails."""
+
 Measured = Callable[[], float]
 """The objective of the model as it stands, on fixed batches: smaller is better."""
 
@@ -83,6 +86,23 @@ class Kept:
     kept: int
     batch: int
     stiffness: float = 1.0
+
+
+def in_rounds(
+    masked: Masked, propose: Propose, look: Look, measured: Measured, *, rounds: int, trials: int, budget: float
+) -> tuple[float, Kept]:
+    """Keep what helps, round by round, until one keeps nothing; each takes one gradient and at most `trials` trials.
+
+    Returns the objective before, and what was kept.
+    """
+    before = measured()
+    found = Kept(before, 0, max(1, int(_SHARE * masked.changed)))
+    for _ in range(rounds):
+        kept = found.kept
+        found = keep_what_helps(masked, propose, look(), measured, found, trials=trials, budget=budget)
+        if found.kept == kept:
+            break
+    return before, found
 
 
 def keep_what_helps(

@@ -7,10 +7,7 @@ circuit's mask.
 import torch
 
 from mansu.masked import Masked
-from mansu.moves import Kept, Look, Measured, Proposals, Slope, best_moves, keep_what_helps, returns
-
-_SHARE = 0.05
-"""The first batch of pairs, as a share of the changed parameters."""
+from mansu.moves import Kept, Look, Measured, Proposals, Slope, best_moves, in_rounds, returns
 
 
 def swap(
@@ -25,14 +22,7 @@ def swap(
     def propose(at: Slope, stiffness: float) -> Proposals:
         return _pairs(masked, at, stiffness)
 
-    before = measured()
-    found = Kept(before, 0, max(1, int(_SHARE * masked.changed)))
-    for _ in range(rounds):
-        kept = found.kept
-        found = keep_what_helps(masked, propose, look(), measured, found, trials=trials, budget=budget)
-        if found.kept == kept:
-            break
-    return before, found
+    return in_rounds(masked, propose, look, measured, rounds=rounds, trials=trials, budget=budget)
 
 
 def _pairs(masked: Masked, at: Slope, stiffness: float) -> Proposals:

@@ -56,13 +56,20 @@ def rule(found: Document) -> str:
 
 def _table(found: Document, columns: Sequence[tuple[str, Show]], *, with_base: bool = True) -> list[str]:
     lines = [f"| | {' | '.join(name for name, _ in columns)} |", f"|---|{'---|' * len(columns)}"]
-    if with_base:
-        shown = ["" if name == "axes" else show(found.base) for name, show in columns]
-        lines.append(f"| base | {' | '.join(shown)} |")
-    for line in found.lines:
-        cells = [axes_of(line) if name == "axes" else show(line.numbers) for name, show in columns]
-        lines.append(f"| {line.title} | {' | '.join(cells)} |")
-    return lines
+    rows = ([("base", base_cells(found, columns))] if with_base else []) + [
+        (line.title, line_cells(line, columns)) for line in found.lines
+    ]
+    return lines + [f"| {title} | {' | '.join(cells)} |" for title, cells in rows]
+
+
+def base_cells(found: Document, columns: Sequence[tuple[str, Show]]) -> list[str]:
+    """Return the base's cells under these columns."""
+    return ["" if name == "axes" else show(found.base) for name, show in columns]
+
+
+def line_cells(line: Line, columns: Sequence[tuple[str, Show]]) -> list[str]:
+    """Return a method's cells under these columns."""
+    return [axes_of(line) if name == "axes" else show(line.numbers) for name, show in columns]
 
 
 def axes_of(line: Line) -> str:

@@ -14,8 +14,9 @@ from mansu.bench.study.markdown import (
     COSTS_NOTE,
     Show,
     attacked,
-    axes_of,
+    base_cells,
     intro,
+    line_cells,
     rule,
 )
 from mansu.bench.study.summary import Document
@@ -47,9 +48,6 @@ def page(found: Document) -> str:
 def _table(found: Document, columns: Sequence[tuple[str, Show]], *, with_base: bool = True) -> dict[str, object]:
     rows: list[dict[str, object]] = []
     if with_base:
-        shown = ["" if name == "axes" else show(found.base) for name, show in columns]
-        rows.append({"title": "base", "cells": shown, "all": False})
-    for line in found.lines:
-        shown = [axes_of(line) if name == "axes" else show(line.numbers) for name, show in columns]
-        rows.append({"title": line.title, "cells": shown, "all": meets_all(line)})
+        rows.append({"title": "base", "cells": base_cells(found, columns), "all": False})
+    rows += [{"title": line.title, "cells": line_cells(line, columns), "all": meets_all(line)} for line in found.lines]
     return {"columns": [name for name, _ in columns], "rows": rows}

@@ -95,7 +95,7 @@ def _base(cells: Sequence[CellDocument], base_cells: Sequence[CellDocument]) -> 
     """Return the base's numbers: those that stand beside every edit's, of each seed once, and what it withstands."""
     first: dict[int, CellDocument] = {}
     for each in cells:
-        if each.axes is not None and (each.erasure is not None or each.seed not in first):
+        if each.axes is not None:
             first.setdefault(each.seed, each)
     beside = {column.name: _over([column.of(each) for each in first.values()]) for column in BASE_COLUMNS}
     return beside | {column.name: _over([column.of(each) for each in base_cells]) for column in ATTACKS}
