@@ -23,6 +23,7 @@ from rich.console import Console
 from benchmarks.relearning.data import Shape, make_tokenizer, make_world
 from benchmarks.relearning.methods import given, make_task, prompts_of
 from benchmarks.relearning.training import Recipe, train
+from mansu.base import CPU
 from mansu.baselines import METHODS, BaselineData, Budget, baseline_data
 from mansu.baselines.weights import bin_width_over_update, edited_weights
 from mansu.bench.study.training import open_suite
@@ -92,7 +93,7 @@ def small(name: str, recipe: Recipe, seed: int) -> Ground:
 def real(folder: Path, suite: str, steps: Steps) -> Ground:
     """Prepare a suite of real knowledge on a model of one's own."""
     with tempfile.TemporaryDirectory() as sets:
-        opened = open_suite(suite, folder, *write_suite(suite, Path(sets)), Config())
+        opened = open_suite(suite, folder, *write_suite(suite, Path(sets)), Config(), CPU)
     prepared = prepare(opened.language, opened.base, opened.request, opened.config, steps=steps)
     pool_of = all_pools(opened.request)
     facts = opened.request.forget.held_out_wordings[:: max(1, len(opened.request.forget.held_out_wordings) // _ASKED)]

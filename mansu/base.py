@@ -17,6 +17,7 @@ from verify.circuits import describe
 from verify.circuits.families import Family
 from verify.errors import ArtefactError, UsageError
 
+CPU = torch.device("cpu")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
@@ -35,10 +36,10 @@ class Base:
         found |= {name: hashlib.sha256(data).hexdigest() for name, data in self.others.items()}
         return dict(sorted(found.items()))
 
-    def language(self) -> Language:
-        """Build the model in float32."""
+    def language(self, device: torch.device = CPU) -> Language:
+        """Build the model in float32, on a device."""
         tensors = {name: as_torch(file, name) for file in self.weights.files.values() for name in file.tensors}
-        return load(self.others, tensors)
+        return load(self.others, tensors).to(device)
 
 
 def open_base(folder: Path) -> Base:
@@ -66,13 +67,13 @@ def open_base(folder: Path) -> Base:
     return Base(folder, weights, others, stored[dtypes.pop()])
 
 
-def open_language(base: Base) -> tuple[Language, Family]:
-    """Build the model and describe its family; raises `UsageError` for an unsupported architecture.
+def open_language(base: Base, device: torch.device = CPU) -> tuple[Language, Family]:
+    """Build the model on a device and describe its family; raises `UsageError` for an unsupported architecture.
 
     GPT-2's Conv1D layers are refused: NF4 cuts them into blocks of the transposed matrix, and the solver does not.
     """
     try:
-        language = base.language()
+        language = base.language(device)
     except ArtefactError as error:
         raise _refused(error.message, error.found) from error
     family = describe(language.model)
@@ -85,6 +86,20 @@ def open_language(base: Base) -> tuple[Language, Family]:
             error_id="ME210",
         )
     return language, family
+
+
+def device_named(name: str) -> torch.device:
+    """Return the device of that name, such as "cuda"; raises `UsageError` ME390 where nothing can be put on it."""
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise UsageError(
+            "this device cannot be used",
+            expected='"cpu", or a device that this installation of torch knows and finds, such as "cuda"',
+            found=f"{name!r}: {str(error).splitlines()[0]}",
+            remedy="leave --device out, or install torch for that device; nothing was written",
+            error_id="ME390",
+        ) from error
 
 
 def quantized_weights(base: Base) -> dict[str, torch.Tensor]:
@@ -111,10 +126,10 @@ def quantized_weights(base: Base) -> dict[str, torch.Tensor]:
 
 
 def working_copy(language: Language, stored: torch.dtype) -> Any:
-    """Return a trainable copy in `working_dtype`."""
+    """Return a trainable copy in `working_dtype`, on the same device."""
     model = empty_model(language.model.config)
     fill(model, language.model.state_dict())
-    return model.to(working_dtype(stored))
+    return model.to(working_dtype(stored) if language.device.type == "cpu" else torch.float32)
 
 
 def working_dtype(stored: torch.dtype) -> torch.dtype:

@@ -138,6 +138,13 @@ class Config(Schema):
         description="share of the forget prompts in training that stand after one to four answered examples of other "
         "facts of the forget set",
     )
+    answer_level: float = Field(
+        default=0.0,
+        le=0,
+        ge=-8,
+        description="where an answer's logit is to end on trained prompts, against the mean of its alternatives': "
+        "below 0, so that prompts like them, which are not trained on, end at about 0",
+    )
     prompt_divergence_weight: float = Field(
         default=1.0,
         ge=0,

@@ -12,7 +12,7 @@ from torch import Tensor
 from mansu.request import Fact
 from verify.behaviour.probes import AnswerTokens
 
-_PACK = 256
+_PACK, _PACK_GPU = 256, 4096
 """Most tokens of one pack: enough to keep the matrix products busy, few enough that attention stays cheap."""
 _MULTIPLE = 32
 """Rows of few different lengths: oneDNN compiles and keeps a kernel for each shape of a product."""
@@ -38,40 +38,44 @@ class Prompts:
             pools=tuple(self.pools[i] for i in indices),
         )
 
-    def packs(self, indices: Sequence[int], *, multiple: int = 1) -> Iterator[dict[str, Tensor]]:
-        """Yield the chosen prompts, in order, several to a row without padding, as a model's arguments.
+    def packs(
+        self, indices: Sequence[int], *, device: torch.device | None = None, multiple: int = 1
+    ) -> Iterator[dict[str, Tensor]]:
+        """Yield the chosen prompts, in order, several to a row without padding, as a model's arguments on its device.
 
         A position that does not follow the one before it begins a new prompt: transformers then keeps the attention of
         each to itself (where it is given no mask and no cache). `logits_to_keep` are the prompts' last tokens. Rows are
         filled up to a `multiple` of tokens by one more prompt, of zeros, whose logits nobody asks for.
         """
         pack: list[tuple[int, ...]] = []
+        most = _PACK if device is None or device.type == "cpu" else _PACK_GPU
         for i in indices:
-            if pack and sum(map(len, pack)) + len(self.ids[i]) > _PACK:
-                yield _packed(pack, multiple)
+            if pack and sum(map(len, pack)) + len(self.ids[i]) > most:
+                yield _packed(pack, multiple, device)
                 pack = []
             pack.append(self.ids[i])
         if pack:
-            yield _packed(pack, multiple)
+            yield _packed(pack, multiple, device)
 
-    def answers_of(self, indices: Sequence[int]) -> Tensor:
-        """Return the first tokens of the chosen prompts' answers, int64 `[n]`."""
-        return torch.tensor([self.answers[i] for i in indices])
+    def answers_of(self, indices: Sequence[int], device: torch.device | None = None) -> Tensor:
+        """Return the first tokens of the chosen prompts' answers, int64 `[n]`, on a device."""
+        return torch.tensor([self.answers[i] for i in indices], device=device)
 
 
-def _packed(prompts: Sequence[tuple[int, ...]], multiple: int) -> dict[str, Tensor]:
+def _packed(prompts: Sequence[tuple[int, ...]], multiple: int, device: torch.device | None) -> dict[str, Tensor]:
     ends = list(accumulate(map(len, prompts)))
     filled = [*prompts, (0,) * (-ends[-1] % multiple)]
-    return {
-        "input_ids": torch.tensor([[token for prompt in filled for token in prompt]]),
-        "position_ids": torch.tensor([[position for prompt in filled for position in range(len(prompt))]]),
-        "logits_to_keep": torch.tensor(ends) - 1,
+    arguments = {
+        "input_ids": [[token for prompt in filled for token in prompt]],
+        "position_ids": [[position for prompt in filled for position in range(len(prompt))]],
+        "logits_to_keep": [end - 1 for end in ends],
     }
+    return {name: torch.tensor(values, device=device) for name, values in arguments.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Token texts cut or sampled to one length, int64 `[n, T]`."""
+    """Token texts cut or sampled to one length, int64 `[n, T]`, on the device of the model that reads them."""
 
     ids: Tensor
 
@@ -87,8 +91,8 @@ def tokenize(tokenizer: Any, facts: Sequence[Fact], pools: Sequence[Sequence[str
 
 
 def last_logits(model: Any, prompts: Prompts, indices: Sequence[int]) -> Tensor:
-    """Return the logits after each of the chosen prompts, float32 `[n, vocabulary]`."""
-    packs = prompts.packs(indices, multiple=_MULTIPLE)
+    """Return the logits after each of the chosen prompts, float32 `[n, vocabulary]`, on the model's device."""
+    packs = prompts.packs(indices, device=model.device, multiple=_MULTIPLE)
     return torch.cat([model(**pack, use_cache=False).logits[0].float() for pack in packs])
 
 
@@ -102,7 +106,7 @@ def answers_right(model: Any, prompts: Prompts) -> Tensor:
     """Return for each prompt whether its answer is the likeliest of its pool, by first token, bool `[n]`."""
     right = []
     for chosen in _parts(len(prompts)):
-        for logits, i in zip(last_logits(model, prompts, chosen), chosen, strict=True):
+        for logits, i in zip(last_logits(model, prompts, chosen).cpu(), chosen, strict=True):
             pool = prompts.pools[i]
             right.append(pool[int(logits[list(pool)].argmax())] == prompts.answers[i])
     return torch.tensor(right, dtype=torch.bool)
@@ -133,7 +137,7 @@ def sample_texts(model: Any, tokenizer: Any, *, count: int, length: int, seed: i
     starts = [tokenizer(word)["input_ids"][0] for word in _OPENINGS]
     generator_state = torch.random.get_rng_state()
     torch.manual_seed(seed)
-    ids = torch.tensor([starts[i % len(starts)] for i in range(count)])[:, None]
+    ids = torch.tensor([[starts[i % len(starts)]] for i in range(count)], device=model.device)
     sampled = model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),

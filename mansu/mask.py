@@ -100,8 +100,8 @@ def select(
                 value = forget_gradient[name].abs()
             case "random":
                 value = 1 - torch.rand(weight.shape, generator=generator)  # in (0, 1]: zero means left out
-        left_out = ~region if holders else ~region | absmax_holders(weight)
-        saliency[name] = value.masked_fill(left_out, 0).reshape(-1)
+        left_out = ~region if holders else ~region | absmax_holders(weight).cpu()
+        saliency[name] = value.cpu().masked_fill(left_out, 0).reshape(-1)
     threshold = _threshold(saliency, size)
     indices = {name: (value >= threshold).nonzero().reshape(-1) for name, value in saliency.items()}
     return Mask({name: index for name, index in indices.items() if index.numel()}, parameters)

@@ -37,6 +37,7 @@ class State:
 class Masked:
     """The masked parameters of all layers as flat vectors `[n]`, layer after layer: the solver's whole world.
 
+    They lie on the CPU, wherever the model does: few values go to and fro.
     `master` float32 holds their values, `free` bool those that no snap has fixed yet, `first` and `second` Adam's
     moments. `indices` are flat within each layer, `slices` each layer's part of the vectors.
     """
@@ -86,7 +87,7 @@ class Masked:
         with torch.no_grad():
             for name, layer in self.layers.items():
                 flat = layer.weight.view(-1)
-                flat[self.indices[name]] = self.master[self.slices[name]].to(flat.dtype)
+                flat[self.indices[name]] = self.master[self.slices[name]].to(flat)
 
 
 def masked_parameters(
@@ -94,8 +95,8 @@ def masked_parameters(
 ) -> Masked:
     """Gather the masked parameters of `layers`, at their base values and all free."""
     parts = [
-        lattice(layers[name].weight.to(stored), mask.indices[name], geometries=bounds.geometries, margin=bounds.margin)
-        for name in layers
+        lattice(weight.cpu().to(stored), mask.indices[name], geometries=bounds.geometries, margin=bounds.margin)
+        for name, weight in ((name, layer.weight.detach()) for name, layer in layers.items())
     ]
     starts = torch.tensor([0, *(part.base.numel() for part in parts)]).cumsum(0).tolist()
     whole = Lattice(*(torch.cat([getattr(part, field) for part in parts]) for field in Lattice.__slots__))

@@ -21,13 +21,15 @@ _NEARLY_ONE = 0.999  # keeps log(1 − p) finite at p = 1
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Weights of the retain terms against the forget term.
+    """Weights of the retain terms against the forget term, and where that one is smallest.
 
-    Both are divergences from the base, so that what is retained stays as it was and does not improve either.
+    Both are divergences from the base, so that what is retained stays as it was and does not improve either. `level` is
+    how far from its alternatives' mean an answer's logit is to end on trained prompts (`forget_term`).
     """
 
     prompts: float = 1.0
     text: float = 1.2
+    level: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,9 @@ class Objective:
         prompts = self.forget.subset(draw(self.rng, len(self.forget), self.sizes.forget))
         if self.contexts is not None:
             prompts = self.contexts.before(prompts, self.rng)
-        every = range(len(prompts))
-        return forget_term(last_logits(model, prompts, every), prompts.answers_of(every), list(prompts.pools))
+        logits = last_logits(model, prompts, every := range(len(prompts)))
+        answers = prompts.answers_of(every, logits.device)
+        return forget_term(logits, answers, list(prompts.pools), level=self.weights.level)
 
     def retain_loss(self, model: Any) -> Tensor:
         """Return the weighted retain terms on fresh batches of the retain set and of text."""
@@ -93,7 +96,8 @@ class Evaluation:
         """Return the forget term."""
         chosen = range(len(self.forget))
         logits = last_logits(model, self.forget, chosen)
-        return forget_term(logits, self.forget.answers_of(chosen), list(self.forget.pools))
+        answers = self.forget.answers_of(chosen, logits.device)
+        return forget_term(logits, answers, list(self.forget.pools), level=self.weights.level)
 
     def retaining(self, model: Any) -> Tensor:
         """Return the weighted sum of the retain terms."""
@@ -118,10 +122,11 @@ def retain_divergences(
     )
 
 
-def forget_term(logits: Tensor, answers: Tensor, pools: list[tuple[int, ...]]) -> Tensor:
-    """−log(1 − p) of the answer, plus the size of its logit's distance from its alternatives' mean (Huber).
+def forget_term(logits: Tensor, answers: Tensor, pools: list[tuple[int, ...]], *, level: float = 0.0) -> Tensor:
+    """−log(1 − p) of the answer, plus how far its logit is from `level` above its alternatives' mean (Huber).
 
-    Both are bounded below by zero: no runaway, and no reward for an inverted answer. `logits` `[B, vocabulary]`.
+    Both are bounded below by zero: no runaway. At level 0 there is no reward for an inverted answer; a little below it,
+    prompts that are like the trained ones and not among them end at 0. `logits` `[B, vocabulary]`.
     """
     p = logits.log_softmax(-1).gather(1, answers[:, None])[:, 0].exp()
     unlikely = -torch.log1p(-p * _NEARLY_ONE)
@@ -131,8 +136,8 @@ def forget_term(logits: Tensor, answers: Tensor, pools: list[tuple[int, ...]]) -
             for row, answer, pool in zip(logits, answers, pools, strict=True)
         ]
     )
-    level = functional.smooth_l1_loss(lead, torch.zeros_like(lead), reduction="none")
-    return (unlikely + 0.5 * level).mean()
+    distance = functional.smooth_l1_loss(lead, torch.full_like(lead, level), reduction="none")
+    return (unlikely + 0.5 * distance).mean()
 
 
 def divergence(reference: Tensor, log_p: Tensor) -> Tensor:
@@ -150,7 +155,7 @@ def fisher_loss(objective: Objective, model: Any) -> Tensor:
     retained = objective.retained
     chosen = draw(objective.rng, len(retained.prompts), 8)
     logits = last_logits(model, retained.prompts, chosen)
-    answers = functional.cross_entropy(logits, retained.prompts.answers_of(chosen))
+    answers = functional.cross_entropy(logits, retained.prompts.answers_of(chosen, logits.device))
     texts = retained.texts.ids[draw(objective.rng, retained.texts.ids.shape[0], 2)]
     logits = model(input_ids=texts).logits[:, :-1].float()
     return answers + functional.cross_entropy(logits.transpose(1, 2), texts[:, 1:])

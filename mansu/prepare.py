@@ -72,7 +72,7 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
         )
         advance(1)
     prose = cut_texts(language.tokenizer, request.prose, length=config.text_length)
-    texts = Texts(torch.cat([texts.ids, prose.ids])) if prose else texts
+    texts = Texts(torch.cat([texts.ids, prose.ids.to(texts.ids.device)])) if prose else texts
     with steps.step("The base's predictions to retain", 2) as advance:
         prompt_reference = last_log_probabilities(model, retain)
         advance(1)

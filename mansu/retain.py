@@ -25,7 +25,9 @@ class NullSpace:
     @classmethod
     def whole(cls, layers: Mapping[str, nn.Linear]) -> "NullSpace":
         """Return the space that takes no direction out, so that `project` changes nothing: to compare with."""
-        return cls({name: torch.zeros(layer.in_features, 0) for name, layer in layers.items()})
+        return cls(
+            {name: torch.zeros(layer.in_features, 0, device=layer.weight.device) for name, layer in layers.items()}
+        )
 
     def project(self, name: str, rows: Tensor) -> Tensor:
         """Return rows `[.., in]` times the projector P = 1 − VVᵀ onto the null space, which is never formed."""
@@ -43,11 +45,14 @@ class Fisher:
     @classmethod
     def flat(cls, layers: Mapping[str, nn.Linear]) -> "Fisher":
         """Return what counts every parameter's risk as 1, whatever its layer and scale: to compare with."""
-        return cls({name: torch.zeros(()).expand(layer.weight.shape) for name, layer in layers.items()}, 1.0)
+        return cls(
+            {name: layer.weight.new_zeros(()).float().expand_as(layer.weight) for name, layer in layers.items()},
+            1.0,
+        )
 
     def at(self, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the entries at flat indices (int64 `[n]` by layer name), float32 `[n]`: all that the solver needs."""
-        return {name: self.diagonal[name].reshape(-1)[places] for name, places in indices.items()}
+        """Return the entries at flat indices (int64 `[n]` by layer name): float32 `[n]` on the CPU, for the solver."""
+        return {name: self.diagonal[name].reshape(-1)[places].cpu() for name, places in indices.items()}
 
 
 @torch.no_grad()
@@ -87,7 +92,7 @@ def second_moments(
                 return
             x = inputs[0].reshape(-1, module.in_features).float()
             if name not in moments:
-                moments[name] = torch.zeros(module.in_features, module.in_features)
+                moments[name] = torch.zeros(module.in_features, module.in_features, device=x.device)
             moments[name].addmm_(x.T, x)
             last[:] = [(inputs[0], moments[name])]
 
@@ -95,7 +100,7 @@ def second_moments(
 
     handles = [layer.register_forward_pre_hook(listen(name)) for name, layer in layers.items()]
     try:
-        for inputs in _passes(prompts, texts):
+        for inputs in _passes(prompts, texts, model.device):
             model(**inputs, use_cache=False)
             last.clear()
     finally:
@@ -104,9 +109,11 @@ def second_moments(
     return moments
 
 
-def _passes(prompts: Prompts, texts: Sequence[Texts], size: int = 32) -> Iterable[dict[str, Tensor]]:
+def _passes(
+    prompts: Prompts, texts: Sequence[Texts], device: torch.device, size: int = 32
+) -> Iterable[dict[str, Tensor]]:
     # no padding: it would add inputs that no text has
-    yield from prompts.packs(range(len(prompts)))
+    yield from prompts.packs(range(len(prompts)), device=device)
     for text in texts:
         for start in range(0, text.ids.shape[0], size):
             ids = text.ids[start : start + size]

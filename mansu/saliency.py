@@ -23,7 +23,8 @@ def forget_gradient(
     with steps.step("Forget gradient within the circuit", len(starts)) as advance:
         for start in starts:
             chosen = range(start, min(start + _BATCH, len(forget)))
-            loss = functional.cross_entropy(last_logits(model, forget, chosen), forget.answers_of(chosen))
+            logits = last_logits(model, forget, chosen)
+            loss = functional.cross_entropy(logits, forget.answers_of(chosen, logits.device))
             for name, gradient in gradients(loss, layers).items():
                 total[name] += gradient.float()
             advance(1)

@@ -24,12 +24,13 @@ def gradients_at(
 ) -> Tensor:
     """Return the gradient of `loss()` at flat `indices` of each layer's weight, float32 [n], layer after layer.
 
+    Indices and gradient lie on the CPU, wherever the model does.
     With `project` each layer's input x is replaced by its projection xP (P symmetric), in the gradient and nowhere
     else: the gradient at the same places of (dL/dW) P, for gᵀ(xP) = (gᵀx)P.
     """
     with _tapped(layers, indices, project) as taps:
         found = torch.autograd.grad(loss(), taps)
-    return torch.cat(found)
+    return torch.cat(found).cpu()
 
 
 @contextmanager
@@ -40,8 +41,10 @@ def _tapped(
     taps, handles = [], []
 
     def tap(name: str, layer: nn.Linear) -> Tensor:
-        leaf = torch.zeros(indices[name].numel(), requires_grad=True)
-        pattern = _pattern(indices[name], layer.weight.shape)
+        device = layer.weight.device
+        leaf = torch.zeros(indices[name].numel(), requires_grad=True, device=device)
+        # a GPU multiplies whole matrices faster than it picks
+        pattern = _pattern(indices[name], layer.weight.shape) if device.type == "cpu" else indices[name].to(device)
 
         def listen(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             x = args[0].detach()
@@ -74,6 +77,8 @@ class _Tap(torch.autograd.Function):
         x, pattern = ctx.saved_tensors
         (gradient,) = gradients
         g, x = (value.float().flatten(0, -2) for value in (gradient, x))
+        if pattern.layout is torch.strided:
+            return gradient, (g.T @ x).reshape(-1)[pattern], None, None
         return gradient, torch.sparse.sampled_addmm(pattern, g.T, x, beta=0).values(), None, None
 
 

@@ -7,7 +7,6 @@ import random
 from typing import Any
 
 import torch
-from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
 from mansu.config import Config
 from mansu.examples import Prompts, answer_accuracy, draw
@@ -15,6 +14,7 @@ from mansu.frontier import Stopping
 from mansu.objective import retain_divergences
 from mansu.prepare import Data
 from verify.behaviour.modules import nf4_linears
+from verify.nf4 import dequantize, quantize
 
 STOPPING_PROMPTS = 200
 STOPPING_TEXTS = 12
@@ -41,12 +41,12 @@ def stopping(data: Data, config: Config) -> Stopping:
 
 @torch.no_grad()
 def accuracy_after_nf4(model: Any, prompts: Prompts) -> float:
-    """Return the accuracy under bitsandbytes' NF4; the weights are put back as they were."""
+    """Return the accuracy under NF4; the weights are put back as they were."""
     kept: dict[str, torch.Tensor] = {}
     layers = nf4_linears(model)
     for name, layer in layers.items():
         kept[name] = layer.weight.data.clone()
-        layer.weight.data.copy_(dequantize_4bit(*quantize_4bit(layer.weight.data.contiguous(), quant_type="nf4")))
+        layer.weight.data.copy_(dequantize(quantize(layer.weight.data)))
     try:
         return answer_accuracy(model, prompts)
     finally:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mansu import seal
-from mansu.base import Base, open_base, open_language, working_copy
+from mansu.base import CPU, Base, open_base, open_language, working_copy
 from mansu.circuit_search import attributed, smallest, split_pairs
 from mansu.claims import forget_accuracy, measure_claims
 from mansu.config import Config
@@ -84,18 +84,20 @@ def unlearn(
     steps: Steps,
     policy_sha256: str | None = None,
     frontier: bool = False,
+    device: torch.device = CPU,
 ) -> Outcome:
     """Run the whole pipeline and write the certificate to `out`.
 
     `policy_sha256` commits the certificate to the policy it is to be judged by (`Policy.sha256`).
-    With `frontier` every trial is measured whole, and more are made to trace it.
+    With `frontier` every trial is measured whole, and more are made to trace it. On another `device` than the CPU the
+    circuit is found and the edit trained there; what is claimed is measured on the CPU, as the verifier measures it.
     Raises `UsageError`: ME201 to ME204, ME212 and ME213 for the sets, ME210 for the model's folder, ME211 when the
     model does not know the forget set, ME220 when `out` cannot be written. Nothing is left behind on any error.
     """
     refuse_existing(out)
     request = read_request(forget, retain, seed=config.seed)
     base = open_base(base_folder)
-    language, _ = open_language(base)
+    language, _ = open_language(base, device)
     require_tokens(language.tokenizer, request)
     require_held_out(request)
     data = prepare(language, base, request, config, steps=steps)
@@ -119,7 +121,7 @@ def unlearn(
             probes,
             evidence,
             signer,
-            lambda edited: measure_claims(language, edited, base.stored, probes, steps=steps),
+            lambda edited: measure_claims(language.to(CPU), edited, base.stored, probes, steps=steps),
         )
     parameters = sum(view.count for view in base.weights.tensors().values())
     claims = statement.predicate.claims
@@ -152,7 +154,7 @@ def edit_circuit(
     regions = _regions(describe(model), circuit, layers, config)
     inside = {name: layers[name] for name in regions}
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
-    weights = Weights(config.prompt_divergence_weight, config.text_divergence_weight)
+    weights = Weights(config.prompt_divergence_weight, config.text_divergence_weight, config.answer_level)
     objective = Objective(data.forget, data.retained, weights, Sizes(), rng, data.contexts)
     for layer in inside.values():
         layer.weight.requires_grad_(True)
@@ -179,7 +181,7 @@ def edit_circuit(
         holders=config.floor == "unfrozen",
     )
     kept = (
-        {name: moments[name] for name in mask.indices}
+        {name: moments[name].cpu() for name in mask.indices}
         if config.error_compensation and config.floor == "levels"
         else None
     )

@@ -20,8 +20,8 @@ RetainKind = Literal["cross_entropy", "divergence"]
 
 def answer_log_probabilities(model: Any, prompts: Prompts, chosen: Sequence[int]) -> Tensor:
     """Return the log-probability of each chosen prompt's answer, float32 `[n]`."""
-    answers = prompts.answers_of(chosen)
-    return last_logits(model, prompts, chosen).log_softmax(-1).gather(1, answers[:, None])[:, 0]
+    log_p = last_logits(model, prompts, chosen).log_softmax(-1)
+    return log_p.gather(1, prompts.answers_of(chosen, log_p.device)[:, None])[:, 0]
 
 
 @torch.no_grad()

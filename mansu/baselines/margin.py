@@ -39,7 +39,7 @@ class QuailStyle(Trained):
             with torch.no_grad():
                 before = last_logits(base, data.forget, batch.forget)
             logits = last_logits(model, data.forget, batch.forget)
-            answers = data.forget.answers_of(batch.forget)
+            answers = data.forget.answers_of(batch.forget, logits.device)
             total = ascent(logits.log_softmax(-1).gather(1, answers[:, None])[:, 0])
             total = total + self.margin_weight * logit_hinge(before, logits, bits=self.bits)
             return total + self.retain_weight * retain_cross_entropy(model, data.retained, batch)

@@ -63,7 +63,11 @@ class RMU(Trained):
         """Return the loss; the direction u is drawn from `seed`."""
         base = deepcopy(model).requires_grad_(False)
         where = f"{describe(model).layers}.{self.steered(model)}"
-        target = self.steering * _mean_norm(base, where, data.forget) * direction(model.config.hidden_size, seed)
+        target = (
+            self.steering
+            * _mean_norm(base, where, data.forget)
+            * direction(model.config.hidden_size, seed).to(model.device)
+        )
 
         def loss(model: Any, batch: Batch) -> Tensor:
             steered = on_prompts(model, where, data.forget, batch.forget)
@@ -93,7 +97,7 @@ def direction(width: int, seed: int) -> Tensor:
 def on_prompts(model: Any, layer: str, prompts: Prompts, chosen: Sequence[int]) -> Tensor:
     """Return a layer's outputs at every token of the chosen prompts, `[tokens, width]`."""
     with _listening(model, layer) as heard:
-        for pack in prompts.packs(chosen):
+        for pack in prompts.packs(chosen, device=model.device):
             model(**pack, use_cache=False)
     return torch.cat([output.flatten(0, 1) for output in heard])
 

@@ -65,8 +65,8 @@ def straight_through(model: Any, stored: torch.dtype) -> Iterator[list[nn.Parame
 
 
 def edited_weights(model: Any, stored: torch.dtype) -> dict[str, Tensor]:
-    """Return the weights that NF4 quantizes, by layer name, in the stored dtype."""
-    return {name: layer.weight.detach().to(stored, copy=True) for name, layer in nf4_linears(model).items()}
+    """Return the weights that NF4 quantizes, by layer name, in the stored dtype, on the CPU."""
+    return {name: layer.weight.detach().to("cpu", stored, copy=True) for name, layer in nf4_linears(model).items()}
 
 
 @torch.no_grad()
@@ -101,7 +101,7 @@ class _Entries(nn.Module):
         super().__init__()
         self.shape = weight.shape
         self.register_buffer("base", weight.detach().reshape(-1).clone())
-        self.register_buffer("indices", mask.reshape(-1).nonzero().reshape(-1))
+        self.register_buffer("indices", mask.reshape(-1).nonzero().reshape(-1).to(weight.device))
 
     def forward(self, entries: Tensor) -> Tensor:
         base, indices = cast(Tensor, self.base), cast(Tensor, self.indices)

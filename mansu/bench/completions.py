@@ -49,8 +49,8 @@ def losses(model: Any, completions: Sequence[Completion]) -> Tensor:
         ids[row, : len(item.ids)] = torch.tensor(item.ids)
         labels[row, item.prompt : len(item.ids)] = torch.tensor(item.ids[item.prompt :])
     # padding stands on the right, where causal attention never looks
-    logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-    targets = labels[:, 1:]
+    logits = model(input_ids=ids.to(model.device), use_cache=False).logits[:, :-1].float()
+    targets = labels[:, 1:].to(logits.device)
     each = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=_IGNORED, reduction="none")
     return each.sum(1) / (targets != _IGNORED).sum(1)
 
@@ -61,7 +61,7 @@ def mean_log_probabilities(model: Any, completions: Sequence[Completion]) -> NDA
     order = sorted(range(len(completions)), key=lambda i: len(completions[i].ids))
     found = np.empty(len(completions))
     for chosen in batches(order):
-        found[chosen] = -losses(model, [completions[i] for i in chosen]).double().numpy()
+        found[chosen] = -losses(model, [completions[i] for i in chosen]).double().cpu().numpy()
     return found
 
 
@@ -82,8 +82,8 @@ def greedy(model: Any, tokenizer: Any, prompts: Sequence[str], *, tokens: int, s
     for chosen in batches(range(len(prompts)), size):
         encoded = [tokenizer(prompts[i])["input_ids"] for i in chosen]
         length = max(map(len, encoded))
-        ids = torch.tensor([[end or 0] * (length - len(one)) + one for one in encoded])
-        mask = torch.tensor([[0] * (length - len(one)) + [1] * len(one) for one in encoded])
+        ids = torch.tensor([[end or 0] * (length - len(one)) + one for one in encoded], device=model.device)
+        mask = torch.tensor([[0] * (length - len(one)) + [1] * len(one) for one in encoded], device=model.device)
         whole = model.generate(
             input_ids=ids,
             attention_mask=mask,
@@ -92,5 +92,5 @@ def greedy(model: Any, tokenizer: Any, prompts: Sequence[str], *, tokens: int, s
             pad_token_id=end or 0,
             eos_token_id=end,
         )
-        said += tokenizer.batch_decode(whole[:, length:], skip_special_tokens=True)
+        said += tokenizer.batch_decode(whole[:, length:].cpu(), skip_special_tokens=True)
     return said

@@ -77,8 +77,8 @@ def _letters(model: Any, tokenizer: Any, prompt: str, limit: int | None) -> tupl
         read = tuple((whole if limit is None else whole[-(limit + 1) :])[:-1])
         kept = len(continuation)
         if read not in known:
-            logits = model(input_ids=torch.tensor([read]), use_cache=False).logits[0]
-            known[read] = logits.float().log_softmax(-1)
+            logits = model(input_ids=torch.tensor([read], device=model.device), use_cache=False).logits[0]
+            known[read] = logits.float().log_softmax(-1).cpu()
         rows = known[read][-kept:]
         found.append(float(rows.gather(1, torch.tensor(continuation)[:, None]).sum()))
     return tuple(found)

@@ -54,9 +54,13 @@ def unlearn(
         Path | None,
         typer.Option(help="Also trace change against forgetting and retention, and write the trials here (JSON)."),
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where to train, such as cuda; what is claimed is measured on the CPU.")
+    ] = "cpu",
 ) -> None:
     """Make a model forget, and write the edited model with its ledger, probes and signatures."""
-    from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
+    from mansu.base import device_named  # noqa: PLC0415  (keeps --help fast)
+    from mansu.config import read_config  # noqa: PLC0415
     from mansu.frontier import require_folder, write_frontier  # noqa: PLC0415
     from mansu.progress import Steps  # noqa: PLC0415
     from mansu.unlearn import unlearn as run  # noqa: PLC0415
@@ -81,6 +85,7 @@ def unlearn(
         steps=steps,
         policy_sha256=committed,
         frontier=frontier is not None,
+        device=device_named(device),
     )
     if frontier is not None and outcome.frontier is not None:
         write_frontier(frontier, outcome.frontier)

@@ -34,14 +34,16 @@ def bench(
     frontier: Annotated[
         bool, typer.Option("--frontier", help="Trace how mansu's forgetting and retention fall with fewer changes.")
     ] = False,
+    device: Annotated[str, typer.Option(help="Where models are trained and asked, such as cuda.")] = "cpu",
     table_only: Annotated[bool, typer.Option("--table-only", help="Run nothing: tables of what is there.")] = False,
 ) -> None:
     """Run every method on a suite with the same data, and write one table; what is there is not run again."""
-    from mansu.bench.study.report import bench as run  # noqa: PLC0415  (keeps --help fast)
+    from mansu.base import device_named  # noqa: PLC0415  (keeps --help fast)
+    from mansu.bench.study.report import bench as run  # noqa: PLC0415
     from mansu.config import read_config  # noqa: PLC0415
     from mansu.progress import Steps  # noqa: PLC0415
 
-    settings, steps = read_config(config), Steps(Console(stderr=True))
+    settings, place, steps = read_config(config), device_named(device), Steps(Console(stderr=True))
     missing: list[str] = []
     for name in suite:
         text, broken = run(
@@ -53,6 +55,7 @@ def bench(
             config=settings,
             attacks=attacks,
             frontier=frontier,
+            device=place,
             table_only=table_only,
             steps=steps,
         )

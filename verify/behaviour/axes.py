@@ -57,9 +57,9 @@ def choose(
     correct = torch.zeros(len(choices), dtype=torch.bool)
     mass = torch.zeros(len(choices))
     for batch in equal_lengths(prompts, _CHOICE_BATCH):
-        ids = torch.tensor([prompts[i] for i in batch])
+        ids = torch.tensor([prompts[i] for i in batch], device=language.device)
         logits = language.model(input_ids=ids, **last_only(ids.shape[1])).logits[:, -1]
-        probability = logits.float().softmax(-1)
+        probability = logits.float().softmax(-1).cpu()
         for row, i in enumerate(batch):
             pool = tokens[choices[i].pool]
             among = probability[row, pool]
@@ -75,10 +75,10 @@ def likelihood(language: Language, texts: Sequence[Text], *, progress: Progress 
     ids = [language.tokenizer(text.text)["input_ids"] for text in texts]
     nll = torch.zeros(len(texts), dtype=torch.float64)
     for batch in equal_lengths(ids, _TEXT_BATCH):
-        tokens = torch.tensor([ids[i] for i in batch])
+        tokens = torch.tensor([ids[i] for i in batch], device=language.device)
         logits = language.model(input_ids=tokens).logits[:, :-1].float()
         loss = functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
-        nll[torch.tensor(batch)] = loss.double().sum(1)
+        nll[torch.tensor(batch)] = loss.double().sum(1).cpu()
         progress(len(batch))
     return nll, torch.tensor([len(x) - 1 for x in ids])
 

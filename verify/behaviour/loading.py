@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -41,6 +41,16 @@ class Language:
 
     model: Any
     tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's inputs belong."""
+        return cast(torch.device, self.model.device)
+
+    def to(self, device: torch.device) -> "Language":
+        """Move the model there, in place."""
+        self.model.to(device)
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +204,7 @@ def _materialize_buffers(model: nn.Module) -> None:
             module.__init__(module.config)  # type: ignore[misc]
         elif isinstance(scale := getattr(module, "scalar_embed_scale", None), float):
             module.register_buffer("embed_scale", torch.tensor(scale), persistent=False)
+    model.to(next(model.parameters()).device)  # what was computed again lies where the weights do
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
         raise _unusable("some weights are in no file", f"no values for {left[:3]!a}")

@@ -110,7 +110,8 @@ def curve(
             ids = lesson.ids[list(batch)]
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
             return functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:])
-        return functional.cross_entropy(last_logits(model, lesson, batch), lesson.answers_of(batch))
+        logits = last_logits(model, lesson, batch)
+        return functional.cross_entropy(logits, lesson.answers_of(batch, logits.device))
 
     draws = _draws(lesson, recipe, seed, measure)
     with dense(model) as parameters, products("bfloat16"):
@@ -151,7 +152,7 @@ def _texts(language: Language, request: Request, length: int) -> Texts:
             remedy='add lines of {"text"} to the retain set: half of them is held out',
             error_id="ME356",
         )
-    return texts
+    return Texts(texts.ids.to(language.device))
 
 
 def _too_few() -> UsageError:

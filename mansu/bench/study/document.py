@@ -27,6 +27,7 @@ class EditRecord(Schema):
     `updates` is of the weights that changed: how many crossed into another NF4 code, and the bin width over the size
     of the update, the median over them (None where nothing changed). `frontier` are mansu's trials: how much
     was changed, and what that came to; forgetting on validation wordings, retention on retain data trained on.
+    `device` is where it was trained.
     """
 
     suite: str
@@ -46,6 +47,7 @@ class EditRecord(Schema):
     cost: Cost
     search: Cost
     frontier: tuple[FrontierPoint, ...] = ()
+    device: str = "cpu"
     created: str
     versions: dict[str, str]
 

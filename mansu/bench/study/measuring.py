@@ -15,8 +15,8 @@ from verify.checks.study import Job, run
 
 
 def load_edited(folder: Path, reference: Reference) -> tuple[Language, Language]:
-    """Load an exported model, in full precision and as NF4 deploys it."""
-    edited = open_base(folder).language()
+    """Load an exported model onto the base's device, in full precision and as NF4 deploys it."""
+    edited = open_base(folder).language(reference.opened.language.device)
     return edited, nf4_copy(edited, reference.opened.base.stored)
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
+from mansu.base import CPU
 from mansu.bench.study.edits import method_names, title_of
 from mansu.bench.study.figure import figure
 from mansu.bench.study.figure import frontier as traced_frontier
@@ -33,6 +36,7 @@ def bench(
     config: Config,
     attacks: bool,
     frontier: bool,
+    device: torch.device = CPU,
     table_only: bool,
     steps: Steps,
 ) -> tuple[str, tuple[str, ...]]:
@@ -53,6 +57,7 @@ def bench(
         out=out,
         attacks=attacks,
         frontier=frontier,
+        device=device,
     )
     build_suite(suite)
     for method in job.methods:

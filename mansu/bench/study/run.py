@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
+import torch
+
 import mansu
-from mansu.base import Base, open_base
+from mansu.base import CPU, Base, open_base
 from mansu.baselines import METHODS, export
 from mansu.baselines.tuning import ALL_BROKEN
 from mansu.baselines.weights import bin_width_over_update, changed
@@ -41,7 +43,7 @@ class Job:
     """What to run: a suite's sets on a base model, these methods with these seeds, into `out`.
 
     `attacks` says whether to ask in other ways and to teach again, which takes as long as the rest of measuring;
-    `frontier` whether to trace mansu's.
+    `frontier` whether to trace mansu's. Models are trained and asked on `device`.
     """
 
     suite: str
@@ -54,6 +56,7 @@ class Job:
     out: Path
     attacks: bool = False
     frontier: bool = False
+    device: torch.device = CPU
 
     def cell(self, seed: int, method: str) -> Cell:
         """Return a cell."""
@@ -69,7 +72,8 @@ class _Seed:
 
     @cached_property
     def opened(self) -> Opened:
-        return open_suite(self._job.suite, self._job.base, self._job.forget, self._job.retain, self._config)
+        job = self._job
+        return open_suite(job.suite, job.base, job.forget, job.retain, self._config, job.device)
 
     @cached_property
     def training(self) -> Training:
@@ -162,7 +166,7 @@ def _attack(cell: Cell, model: Path, shared: _Seed, steps: Steps) -> None:
     absent = [cell.read("robust", RobustRecord) is None, cell.read("relearning", RelearningRecord) is None]
     if not any(absent):
         return
-    language = open_base(model).language()
+    language = open_base(model).language(shared.opened.language.device)
     if absent[0]:
         cell.write("robust", robust(language, shared.opened, steps=steps))
     if absent[1]:
@@ -194,9 +198,17 @@ def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
         cost=edited.cost,
         search=edited.search,
         frontier=edited.frontier,
+        device=str(opened.language.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"mansu": mansu.__version__, **{name: importlib.metadata.version(name) for name in _REPORTED}},
+        versions={"mansu": mansu.__version__, **{name: _version(name) for name in _REPORTED}},
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # nothing here needs all of them
+        return "not installed"
 
 
 def digest_of(base: Base) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mansu.base import Base, open_base, open_language, working_copy
@@ -40,9 +41,9 @@ class Opened:
         return sum(view.count for view in self.base.weights.tensors().values())
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the base's weights that NF4 quantizes, by layer name, in the stored dtype."""
+        """Return the base's weights that NF4 quantizes, by layer name, in the stored dtype, on the CPU."""
         linears = nf4_linears(self.language.model)
-        return {name: layer.weight.detach().to(self.base.stored) for name, layer in linears.items()}
+        return {name: layer.weight.detach().to("cpu", self.base.stored) for name, layer in linears.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +61,14 @@ class Training:
         return working_copy(self.opened.language, self.opened.base.stored).float()
 
 
-def open_suite(suite: str, base: Path, forget: Path, retain: Path, config: Config) -> Opened:
-    """Read the base and the suite's sets, split by the configuration's seed.
+def open_suite(suite: str, base: Path, forget: Path, retain: Path, config: Config, device: torch.device) -> Opened:
+    """Read the base, onto a device, and the suite's sets, split by the configuration's seed.
 
     Raises `UsageError`: ME201 to ME204 and ME213 for the sets, ME210 for the model.
     """
     request = read_request(forget, retain, seed=config.seed)
     opened = open_base(base)
-    language, _ = open_language(opened)
+    language, _ = open_language(opened, device)
     require_tokens(language.tokenizer, request)
     require_held_out(request)
     return Opened(suite, opened, language, request, config)

@@ -709,6 +709,19 @@ class ME382:
     """
 
 
+class ME390:
+    """This device cannot be used.
+
+    `--device` names a device that this installation of torch does not know, or does not find. Exit code 2, before any
+    work.
+
+    Why: to train somewhere else than asked would take hours instead of minutes, without a word.
+
+    Fix: leave `--device` out to use the processor, or install torch for that device; `nvidia-smi` tells whether the
+    system sees a graphics card at all.
+    """
+
+
 class ME400:
     """Internal error.
 
