@@ -1,7 +1,7 @@
 """Where does NF4 bring knowledge back, and where not? A map over model size, method, learning rate and steps.
 
     python -m benchmarks.recovery --out recovery-run                       # small Llamas, trained here, 0.2 M to 12 M
-    python -m benchmarks.recovery --out recovery-run --model BASE          # and a model that knows the capitals
+    python -m benchmarks.recovery --out recovery-run --model BASE          # a model that knows the capitals, alone
 
 Every point is one run of GradDiff or NPO from the base: forget accuracy in full precision and after NF4 on wordings
 that were not trained on, what is retained, the bin width over the median update, and the lead of the answer's logit
@@ -23,7 +23,7 @@ from rich.console import Console
 from benchmarks.relearning.data import Shape, make_tokenizer, make_world
 from benchmarks.relearning.methods import given, make_task, prompts_of
 from benchmarks.relearning.training import Recipe, train
-from mansu.base import CPU
+from mansu.base import device_named
 from mansu.baselines import METHODS, BaselineData, Budget, baseline_data
 from mansu.baselines.weights import bin_width_over_update, edited_weights
 from mansu.bench.study.training import open_suite
@@ -90,10 +90,10 @@ def small(name: str, recipe: Recipe, seed: int) -> Ground:
     return Ground(name, base, data, held_out)
 
 
-def real(folder: Path, suite: str, steps: Steps) -> Ground:
-    """Prepare a suite of real knowledge on a model of one's own."""
+def real(folder: Path, suite: str, device: torch.device, steps: Steps) -> Ground:
+    """Prepare a suite of real knowledge on a model of one's own, on a device."""
     with tempfile.TemporaryDirectory() as sets:
-        opened = open_suite(suite, folder, *write_suite(suite, Path(sets)), Config(), CPU)
+        opened = open_suite(suite, folder, *write_suite(suite, Path(sets)), Config(), device)
     prepared = prepare(opened.language, opened.base, opened.request, opened.config, steps=steps)
     pool_of = all_pools(opened.request)
     facts = opened.request.forget.held_out_wordings[:: max(1, len(opened.request.forget.held_out_wordings) // _ASKED)]
@@ -191,8 +191,9 @@ def main() -> None:
     """Run what is missing, and write points.json and table.md."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--size", action="append", choices=SIZES, help="by default all")
-    parser.add_argument("--model", type=Path, help="also a model of one's own, on the suite")
+    parser.add_argument("--size", action="append", choices=SIZES, help="by default all, and none beside --model")
+    parser.add_argument("--model", type=Path, help="a model of one's own, on the suite")
+    parser.add_argument("--device", default="cpu", help="of that model, such as cuda")
     parser.add_argument("--suite", default="capitals")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
@@ -200,10 +201,10 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
 
     def grounds() -> Iterator[Callable[[], Ground]]:
-        for name in chosen.size or SIZES:
+        for name in chosen.size or (SIZES if chosen.model is None else ()):
             yield lambda name=name: small(name, SIZES[name], chosen.seed)
         if chosen.model is not None:
-            yield lambda: real(chosen.model, chosen.suite, Steps(console))
+            yield lambda: real(chosen.model, chosen.suite, device_named(chosen.device), Steps(console))
 
     found = points(grounds(), chosen.out, lambda text: console.print(text, highlight=False))
     text = table(found)
