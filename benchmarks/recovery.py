@@ -10,6 +10,7 @@ over its best alternative (the margin by which the answer is lost). Points that 
 
 import argparse
 import copy
+import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,7 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from benchmarks.relearning.data import Shape, make_tokenizer, make_world
@@ -26,6 +29,7 @@ from benchmarks.relearning.training import Recipe, train
 from mansu.base import device_named
 from mansu.baselines import METHODS, BaselineData, Budget, baseline_data
 from mansu.baselines.weights import bin_width_over_update, edited_weights
+from mansu.bench.study.figure import accessible, markers
 from mansu.bench.study.training import open_suite
 from mansu.bench.suites import write_suite
 from mansu.config import Config
@@ -47,6 +51,8 @@ RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)
 STEPS = (5, 20, 80)
 NAMES = ("graddiff", "npo")
 _ASKED = 200
+FORGOT = 0.1
+"""Accuracy lost in full precision from which a run counts as one that forgot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +193,36 @@ def table(found: list[Point]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def drawing(found: list[Point]) -> str:
+    """Return the map as SVG: the PTQ gap of every run that forgot something, by the bin width over its update."""
+    forgot = [point for point in found if point.base - point.forget >= FORGOT]
+    names = list(dict.fromkeys(point.model for point in sorted(forgot, key=lambda point: point.parameters)))
+    with mpl.rc_context({"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9}):
+        drawn = Figure(figsize=(7.0, 3.6), layout="constrained")
+        panel = drawn.subplots()
+        for marker, name in zip(markers(len(names)), names, strict=True):
+            mine = [point for point in forgot if point.model == name]
+            widths = [point.bin_width_over_update for point in mine]
+            gaps = [point.forget_nf4 - point.forget for point in mine]
+            at = {"marker": marker, "linestyle": "none", "color": "black", "markerfacecolor": "none"}
+            panel.plot(widths, gaps, label=f"{name} ({len(mine)})", **at)
+        panel.axhline(0, color="0.6", linewidth=0.8, linestyle="--")
+        panel.set_xscale("log")
+        panel.set_xlabel("NF4 bin width / median update")
+        panel.set_ylabel("accuracy that NF4 brings back")
+        panel.legend(frameon=False)
+        out = io.StringIO()
+        drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    told = "; ".join(
+        f"{p.model}, {p.method} {p.rate:g}, {p.steps} steps: {p.bin_width_over_update:.0f} bins, "
+        f"{p.forget_nf4 - p.forget:+.3f}"
+        for p in forgot
+    )
+    return accessible(out.getvalue(), "Where NF4 brings knowledge back", told)
+
+
 def main() -> None:
-    """Run what is missing, and write points.json and table.md."""
+    """Run what is missing, and write points.json, table.md and map.svg."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--size", action="append", choices=SIZES, help="by default all, and none beside --model")
@@ -209,6 +243,7 @@ def main() -> None:
     found = points(grounds(), chosen.out, lambda text: console.print(text, highlight=False))
     text = table(found)
     write_atomic(chosen.out / "table.md", text.encode())
+    write_atomic(chosen.out / "map.svg", drawing(found).encode())
     print(text, end="")
 
 

@@ -79,10 +79,10 @@ def readme(text: str) -> str:
 
 
 def results_page(text: str) -> str:
-    """Return docs/results.md with the table of every suite in docs/results/ renewed, as `mansu bench` prints it."""
-    for path in sorted(RESULTS.glob("*.json")):
+    """Return docs/results.md with every table of docs/results/ renewed, as `mansu bench` prints it."""
+    for path in sorted(RESULTS.glob("seed-*/*.json")):
         found = Document.model_validate_json(path.read_bytes())
-        text = renewed(text, f"suite: {found.suite}", f"\n{markdown(found)}\n")
+        text = renewed(text, f"results: {path.parent.name}/{path.stem}", f"\n{markdown(found)}\n")
     return text
 
 

@@ -142,6 +142,17 @@ def test_a_table_names_every_method_and_the_base(job: Job) -> None:
     assert "GradDiff: " in drawing  # in words, for a screen reader
 
 
+def test_a_table_says_where_models_were_trained(job: Job, tmp_path: Path) -> None:
+    made = job.cell(0, "mansu").read("edit", EditRecord)
+    assert made is not None
+    assert made.device == "cpu"
+    cell = Cell(tmp_path, "tiny", 0, "mansu")
+    for device, said in (("cpu", False), ("cuda:0", True)):
+        cell.write("edit", made.model_copy(update={"device": device}))
+        text = markdown(document([cell], [], "tiny", Criteria(), Policy()))
+        assert ("Trained and asked on cuda:0" in text) is said
+
+
 def test_the_frontier_ends_at_the_base(job: Job) -> None:
     made = job.cell(0, "mansu").read("edit", EditRecord)
     assert made is not None

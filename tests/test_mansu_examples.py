@@ -34,6 +34,13 @@ def test_packs_hold_every_chosen_prompt_once_and_stay_small(monkeypatch: pytest.
     assert packs[2]["position_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 2]]
 
 
+def test_a_gpu_is_given_more_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mansu.examples._PACK", 12)
+    (pack,) = some_prompts((5, 20, 9, 3, 7)).packs(range(5), device=torch.device("meta"))
+    assert pack["input_ids"].shape == (1, 44)
+    assert {values.device.type for values in pack.values()} == {"meta"}
+
+
 def test_filled_rows_have_few_lengths_and_the_same_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mansu.examples._PACK", 12)
     prompts = some_prompts((5, 20, 9, 3, 7))

@@ -33,7 +33,15 @@ def intro(found: Document) -> str:
             "the mean over seeds, in brackets the mean of their 95 % intervals, which say nothing of how much seeds "
             "differ (the JSON has each seed's)"
         )
-    return f"{named}; held-out probes; full precision → after NF4; {numbers}."
+    return f"{named}; held-out probes; full precision → after NF4; {numbers}.{_elsewhere(found)}"
+
+
+def _elsewhere(found: Document) -> str:
+    """Say where models were trained and asked, if not on the processor, whose seconds then tell little."""
+    devices = sorted({cell.edit.device for cell in found.cells if cell.edit is not None} - {"cpu"})
+    if not devices:
+        return ""
+    return f" Trained and asked on {', '.join(devices)}: processor seconds are only what went beside it."
 
 
 def attacked(found: Document) -> bool:
