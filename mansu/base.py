@@ -89,9 +89,10 @@ def open_language(base: Base, device: torch.device = CPU) -> tuple[Language, Fam
 
 
 def device_named(name: str) -> torch.device:
-    """Return the device of that name, such as "cuda"; raises `UsageError` ME390 where nothing can be put on it."""
+    """Return the device of that name, such as "cuda"; raises `UsageError` ME390 where no values can be put on it."""
     try:
-        return torch.empty(0, device=name).device
+        found = torch.zeros(1, device=name)
+        float(found)  # a meta tensor has no value
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         raise UsageError(
             "this device cannot be used",
@@ -100,6 +101,7 @@ def device_named(name: str) -> torch.device:
             remedy="leave --device out, or install torch for that device; nothing was written",
             error_id="ME390",
         ) from error
+    return found.device
 
 
 def quantized_weights(base: Base) -> dict[str, torch.Tensor]:
@@ -126,7 +128,10 @@ def quantized_weights(base: Base) -> dict[str, torch.Tensor]:
 
 
 def working_copy(language: Language, stored: torch.dtype) -> Any:
-    """Return a trainable copy in `working_dtype`, on the same device."""
+    """Return a trainable copy on the same device: in `working_dtype` on the CPU, in float32 elsewhere.
+
+    Elsewhere matrix products may round their factors (`mansu.precision`), and the weights need not.
+    """
     model = empty_model(language.model.config)
     fill(model, language.model.state_dict())
     return model.to(working_dtype(stored) if language.device.type == "cpu" else torch.float32)

@@ -142,8 +142,8 @@ class Config(Schema):
         default=0.0,
         le=0,
         ge=-8,
-        description="where an answer's logit is to end on trained prompts, against the mean of its alternatives': "
-        "below 0, so that prompts like them, which are not trained on, end at about 0",
+        description="where training pulls an answer's logit, against the mean of its alternatives': below 0, so that "
+        "prompts like those trained on end nearer 0",
     )
     prompt_divergence_weight: float = Field(
         default=1.0,

@@ -13,7 +13,10 @@ from mansu.request import Fact
 from verify.behaviour.probes import AnswerTokens
 
 _PACK, _PACK_GPU = 256, 4096
-"""Most tokens of one pack: enough to keep the matrix products busy, few enough that attention stays cheap."""
+"""Most tokens of one pack: enough to keep the matrix products busy, few enough that attention stays cheap.
+
+On a GPU what costs is to start a product: one pack holds all prompts of a training step.
+"""
 _MULTIPLE = 32
 """Rows of few different lengths: oneDNN compiles and keeps a kernel for each shape of a product."""
 

@@ -1,7 +1,7 @@
 """The training objective: a forget term bounded below, and retention measured against the frozen base.
 
-Answers are to be lost, not inverted: the forget term is smallest where an answer is improbable *and* stands no lower
-among its alternatives than they do on average.
+Answers are to be lost, not inverted: the forget term is smallest where an answer is improbable *and* stands where its
+alternatives do on average, or a given distance below.
 """
 
 import random
@@ -126,7 +126,7 @@ def forget_term(logits: Tensor, answers: Tensor, pools: list[tuple[int, ...]], *
     """−log(1 − p) of the answer, plus how far its logit is from `level` above its alternatives' mean (Huber).
 
     Both are bounded below by zero: no runaway. At level 0 there is no reward for an inverted answer; a little below it,
-    prompts that are like the trained ones and not among them end at 0. `logits` `[B, vocabulary]`.
+    prompts that are like the trained ones and not among them end nearer 0. `logits` `[B, vocabulary]`.
     """
     p = logits.log_softmax(-1).gather(1, answers[:, None])[:, 0].exp()
     unlikely = -torch.log1p(-p * _NEARLY_ONE)

@@ -8,6 +8,7 @@ import certificates as c
 import pytest
 import requests_tiny as r
 import tiny_unlearning as t
+import torch
 from rich.console import Console
 
 from mansu.baselines import METHODS
@@ -201,6 +202,12 @@ def test_a_run_does_not_take_an_edit_of_another_configuration_for_its_own(job: J
     with pytest.raises(UsageError, match="made in another way") as caught:
         run(other, steps=QUIET)
     assert (caught.value.id, caught.value.expected) == ("ME382", "steps = 5")
+
+
+def test_a_run_does_not_measure_an_edit_of_another_device(job: Job) -> None:
+    with pytest.raises(UsageError, match="made in another way") as caught:
+        run(replace(job, device=torch.device("meta")), steps=QUIET)
+    assert (caught.value.id, caught.value.expected) == ("ME382", "--device meta")
 
 
 def test_a_new_edit_keeps_no_measurement_of_the_one_before(job: Job, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ def test_a_model_elsewhere_is_edited_and_measured_as_on_the_cpu(tmp_path: Path) 
     assert found.returncode == 0, found.stderr[-3000:]
     on = json.loads(found.stdout.splitlines()[-1])
     for here, there in zip(on["cpu"], on["elsewhere"], strict=True):
-        assert (here.pop("device"), there.pop("device")) == ("cpu", "elsewhere:0")
+        assert here.pop("device") == "cpu"
+        assert there.pop("device").startswith("elsewhere")
         # attention takes another path there, whose sums are in another order
         assert there.pop("changed") == pytest.approx(here.pop("changed"), rel=0.02)
         assert there.pop("crossing") == pytest.approx(here.pop("crossing"), rel=0.02)
@@ -40,7 +41,7 @@ def test_a_device_is_found_by_its_name() -> None:
     assert device_named("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["quantum", "xpu:7"])
+@pytest.mark.parametrize("name", ["quantum", "xpu:7", "meta"])
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be used") as caught:
         device_named(name)

@@ -61,7 +61,7 @@ def mean_log_probabilities(model: Any, completions: Sequence[Completion]) -> NDA
     order = sorted(range(len(completions)), key=lambda i: len(completions[i].ids))
     found = np.empty(len(completions))
     for chosen in batches(order):
-        found[chosen] = -losses(model, [completions[i] for i in chosen]).double().cpu().numpy()
+        found[chosen] = -losses(model, [completions[i] for i in chosen]).cpu().double().numpy()
     return found
 
 

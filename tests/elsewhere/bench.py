@@ -1,4 +1,4 @@
-"""Run the benchmark's loop on the device "elsewhere" and on the CPU, and print what each came to, as JSON.
+"""Run the benchmark's loop and an unlearning on the device "elsewhere" and on the CPU; print what came of it, as JSON.
 
 A process of its own: a device that torch once knows, it knows for good.
 """
@@ -20,6 +20,9 @@ from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, Re
 from mansu.bench.study.judging import deciding
 from mansu.bench.study.run import Job, cells_of, run
 from mansu.progress import Steps
+from mansu.unlearn import unlearn
+from verify.artefact import write_key_pair
+from verify.artefact.signing import load_signer
 
 FINISHED = QUICK.model_copy(update={"context_share": 0.3, "polish_rounds": 1, "swap_rounds": 1, "minimal_trials": 2})
 
@@ -35,8 +38,18 @@ def main(folder: Path, methods: tuple[str, ...]) -> None:
         with present:
             job = Job("tiny", base, *sets, FINISHED, (0,), methods, folder / name, True, True, torch.device(name))
             run(job, steps=Steps(Console(quiet=True)))
-        found[name] = [_summary(job, method) for method in methods]
+            made = _unlearned(job, folder / f"{name}-certificate")
+        found[name] = [*(_summary(job, method) for method in methods), made]
     print(json.dumps(found))
+
+
+def _unlearned(job: Job, folder: Path) -> dict[str, object]:
+    folder.mkdir()
+    signer = load_signer(write_key_pair(folder)[0])
+    quiet = Steps(Console(quiet=True))
+    made = unlearn(job.base, job.forget, job.retain, signer, folder / "out", QUICK, steps=quiet, device=job.device)
+    accuracies = [made.forget_accuracy, made.forget_accuracy_nf4]
+    return {"device": str(job.device), "changed": made.changed, "crossing": made.changed, "forget": accuracies}
 
 
 def _summary(job: Job, method: str) -> dict[str, object]:

@@ -78,7 +78,7 @@ def likelihood(language: Language, texts: Sequence[Text], *, progress: Progress 
         tokens = torch.tensor([ids[i] for i in batch], device=language.device)
         logits = language.model(input_ids=tokens).logits[:, :-1].float()
         loss = functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
-        nll[torch.tensor(batch)] = loss.double().sum(1).cpu()
+        nll[torch.tensor(batch)] = loss.cpu().double().sum(1)
         progress(len(batch))
     return nll, torch.tensor([len(x) - 1 for x in ids])
 

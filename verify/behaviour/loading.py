@@ -204,10 +204,10 @@ def _materialize_buffers(model: nn.Module) -> None:
             module.__init__(module.config)  # type: ignore[misc]
         elif isinstance(scale := getattr(module, "scalar_embed_scale", None), float):
             module.register_buffer("embed_scale", torch.tensor(scale), persistent=False)
-    model.to(next(model.parameters()).device)  # what was computed again lies where the weights do
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
         raise _unusable("some weights are in no file", f"no values for {left[:3]!a}")
+    model.to(next(model.parameters()).device)  # what was computed again lies where the weights do
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+import torch
 from pydantic import JsonValue
 
 from mansu.bench.study.document import EditRecord
@@ -29,6 +30,12 @@ def require_base(record: EditRecord, base_sha256: str) -> None:
     """Raise `UsageError` ME382 where an edit is of another base."""
     if record.base_sha256 != base_sha256:
         raise _unlike(record, f"an edit of base {base_sha256[:12]}", f"one of base {record.base_sha256[:12]}")
+
+
+def require_device(record: EditRecord, device: torch.device) -> None:
+    """Raise `UsageError` ME382 where an edit was trained on a device of another type: it would be asked on this one."""
+    if torch.device(record.device).type != device.type:
+        raise _unlike(record, f"--device {device.type}", f"--device {record.device}")
 
 
 def require_settings(record: EditRecord, settings: Mapping[str, JsonValue]) -> None:

@@ -17,13 +17,13 @@ _LEAST = 1e-4  # a share of nothing, on a logarithmic axis
 
 
 def figure(found: Document) -> str:
-    """Return the figure as SVG with a title and a description: accuracy after NF4 by loss and by share changed.
+    """Return the figure as SVG, titled and described: accuracy after NF4 by loss, perplexity and share changed.
 
     Filled markers are methods that meet all four axes with every seed. Everything is told by shape as well as by place.
     """
     with mpl.rc_context({"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9}):
-        drawn = Figure(figsize=(9.0, 4.2), layout="constrained")
-        kept, size = drawn.subplots(1, 2, sharey=True)
+        drawn = Figure(figsize=(9.0, 5.0), layout="constrained")
+        kept, prose, size = drawn.subplots(1, 3, sharey=True)
         handles = []
         drawable = _drawable(found.lines)
         for marker, line in zip(markers(len(drawable)), drawable, strict=True):
@@ -31,15 +31,19 @@ def figure(found: Document) -> str:
             at = {"marker": marker, "linestyle": "none", "color": "black", "markerfacecolor": filled, "markersize": 7}
             forget = _value(line, "forget_nf4")
             handles += kept.plot([100 * _worst_loss(line)], [forget], label=line.title, **at)
+            prose.plot([100 * _value(line, "perplexity")], [forget], **at)
             size.plot([100 * max(_value(line, "share_changed"), _LEAST)], [forget], **at)
         kept.axvline(100 * found.criteria.loss, color="0.6", linewidth=0.8, linestyle="--")
-        kept.set_xlabel("most lost by a row of facts, percentage points")
+        prose.axvline(100 * found.criteria.rise, color="0.6", linewidth=0.8, linestyle="--")
+        kept.set_xlabel("most lost by a row of facts,\npercentage points")
         kept.set_ylabel("accuracy on what was to be forgotten, after NF4")
-        kept.set_xscale("symlog", linthresh=2)
+        prose.set_xlabel("rise of perplexity on prose, percent")
+        for panel in (kept, prose):
+            panel.set_xscale("symlog", linthresh=2)
         kept.set_ylim(bottom=0)
         size.set_xlabel("parameters changed, percent")
         size.set_xscale("log")
-        drawn.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+        drawn.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
         out = io.StringIO()
         drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return accessible(out.getvalue(), f"{found.suite}: forgetting, retention and size of the edit", _told(found))
@@ -117,6 +121,7 @@ def _value(line: Line, name: str) -> float:
 def _told(found: Document) -> str:
     return "; ".join(
         f"{line.title}: {_value(line, 'forget_nf4'):.3f} after NF4, loses {100 * _worst_loss(line):.1f} points, "
+        f"perplexity {100 * _value(line, 'perplexity'):+.1f} %, "
         f"{100 * _value(line, 'share_changed'):.3f} % changed"
         for line in _drawable(found.lines)
     )

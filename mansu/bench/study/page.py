@@ -22,8 +22,8 @@ from mansu.bench.study.markdown import (
 from mansu.bench.study.summary import Document
 
 _FIGURE_NOTE = (
-    "Each method by what it leaves of the forget set after NF4, against the most that a row of facts loses (left; the "
-    "dashed line is the criterion) and the share of parameters it changes (right). Filled: all four axes met."
+    "Each method by what it leaves of the forget set after NF4, against the most that a row of facts loses, the rise "
+    "of perplexity (dashed lines: the criteria) and the share of parameters it changes. Filled: all four axes met."
 )
 
 

@@ -20,7 +20,7 @@ from mansu.baselines import METHODS, export
 from mansu.baselines.tuning import ALL_BROKEN
 from mansu.baselines.weights import bin_width_over_update, changed
 from mansu.bench.ablations import ABLATIONS, ablated
-from mansu.bench.study.alike import require_base, require_settings
+from mansu.bench.study.alike import require_base, require_device, require_settings
 from mansu.bench.study.attacks import relearning, robust
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, RelearningRecord, RobustRecord
@@ -138,6 +138,7 @@ def _make(job: Job, cell: Cell, shared: _Seed, base_sha256: str, steps: Steps) -
 def _require_ours(made: EditRecord, job: Job, base_sha256: str) -> None:
     """Raise `UsageError` ME382 unless this job would have made an edit that is there."""
     require_base(made, base_sha256)
+    require_device(made, job.device)
     if made.method not in METHODS:
         config = ablated(made.method, job.config) if made.method in ABLATIONS else job.config
         require_settings(made, dict(config.settings()))
