@@ -36,6 +36,10 @@ class Base:
         found |= {name: hashlib.sha256(data).hexdigest() for name, data in self.others.items()}
         return dict(sorted(found.items()))
 
+    def digest(self) -> str:
+        """Return one sha256 of all files."""
+        return hashlib.sha256("".join(self.digests().values()).encode()).hexdigest()
+
     def language(self, device: torch.device = CPU) -> Language:
         """Build the model in float32, on a device."""
         tensors = {name: as_torch(file, name) for file in self.weights.files.values() for name in file.tensors}

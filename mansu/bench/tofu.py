@@ -76,11 +76,12 @@ def forget_quality(unlearned: NDArray[np.float64], retained: NDArray[np.float64]
 
 
 def set_scores(
-    model: Any, tokenizer: Any, rows: Sequence[Perturbed], *, normalized: bool, tokens: int = _GENERATED
+    model: Any, tokenizer: Any, rows: Sequence[Perturbed], *, normalized: bool, tokens: int = _GENERATED, size: int = 1
 ) -> SetScores:
     """Score a model on one set; `normalized` for real authors and world facts (see the module).
 
-    At most `tokens` tokens are generated for ROUGE. Raises `UsageError` ME323 when rouge-score is not installed.
+    At most `tokens` tokens are generated for ROUGE, of `size` answers at once. Raises `UsageError` ME323 when
+    rouge-score is not installed.
     """
     right, wrong = _answers(model, tokenizer, rows)
     ratio = np.array([np.exp(each).mean() for each in wrong]) / np.exp(right)
@@ -89,7 +90,7 @@ def set_scores(
     told = np.exp(mean_log_probabilities(model, complete(tokenizer, zip(prompts, answers, strict=True))))
     if normalized:
         told = told / (told + np.array([np.exp(each).sum() for each in wrong]))
-    recalls = rouge_l_recalls(greedy(model, tokenizer, prompts, tokens=tokens), answers)
+    recalls = rouge_l_recalls(greedy(model, tokenizer, prompts, tokens=tokens, size=size), answers)
     return SetScores(float(told.mean()), float(np.mean(recalls)), float(np.maximum(0, 1 - ratio).mean()))
 
 
@@ -111,12 +112,13 @@ def model_utility(
     real_authors: Sequence[Perturbed],
     world_facts: Sequence[Perturbed],
     tokens: int = _GENERATED,
+    size: int = 1,
 ) -> Utility:
     """Score a model on what must not suffer; `.harmonic_mean` is TOFU's one number."""
     return Utility(
-        set_scores(model, tokenizer, retain, normalized=False, tokens=tokens),
-        set_scores(model, tokenizer, real_authors, normalized=True, tokens=tokens),
-        set_scores(model, tokenizer, world_facts, normalized=True, tokens=tokens),
+        set_scores(model, tokenizer, retain, normalized=False, tokens=tokens, size=size),
+        set_scores(model, tokenizer, real_authors, normalized=True, tokens=tokens, size=size),
+        set_scores(model, tokenizer, world_facts, normalized=True, tokens=tokens, size=size),
     )
 
 

@@ -12,7 +12,9 @@ from verify.errors import ExitCode
 
 @app.command()
 def bench(
-    suite: Annotated[list[str], typer.Option(help="A suite of real knowledge: docs/suites.md; repeatable.")],
+    suite: Annotated[
+        list[str], typer.Option(help="A suite of real knowledge, or authors: docs/suites.md; repeatable.")
+    ],
     model: Annotated[
         Path | None,
         typer.Option(help="Base model's folder; by default SmolLM2-135M-Instruct, as in the demo.", show_default=False),

@@ -10,7 +10,7 @@ from verify.artefact import write_atomic
 from verify.contract.schema import Schema
 from verify.errors import UsageError
 
-MEASURED = ("axes", "erasure", "robust", "relearning")
+MEASURED = ("axes", "erasure", "robust", "relearning", "tofu")
 """The stages that measure an edit."""
 
 _S = TypeVar("_S", bound=Schema)

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, RelearningRecord, RobustRecord
+from mansu.bench.study.document import (
+    AxesRecord,
+    EditRecord,
+    ErasureRecord,
+    RelearningRecord,
+    RobustRecord,
+    TofuRecord,
+)
 from mansu.bench.study.judging import deciding
 from verify.contract.result import AxisRow, CadRow
 from verify.contract.schema import Estimate, Schema
@@ -21,6 +28,7 @@ class CellDocument(Schema):
     erasure: ErasureRecord | None
     robust: RobustRecord | None = None
     relearning: RelearningRecord | None = None
+    tofu: TofuRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +126,22 @@ ATTACKS: tuple[Column, ...] = (
 )
 """What an edit withstands; of the base too."""
 
+
+def _tofu(pick: Callable[[TofuRecord], float]) -> Callable[[CellDocument], float | None]:
+    return lambda cell: None if cell.tofu is None else pick(cell.tofu)
+
+
+TOFU: tuple[Column, ...] = (
+    Column("forget_quality", _tofu(lambda record: record.forget_quality)),
+    Column("ks_statistic", _tofu(lambda record: record.statistic)),
+    Column("utility", _tofu(lambda record: record.utility)),
+    Column("reference_utility", _tofu(lambda record: record.reference_utility)),
+)
+"""TOFU's metrics, of the suite `authors`."""
+
 COLUMNS: tuple[Column, ...] = (
     *ATTACKS,
+    *TOFU,
     Column("forget", _forgetting(lambda row: row.edited)),
     Column("forget_nf4", _forgetting(lambda row: row.edited_nf4)),
     Column("forget_facts", _forgetting(lambda row: row.edited, facts=True)),

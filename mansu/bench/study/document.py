@@ -73,6 +73,19 @@ class RelearningRecord(Schema):
     points: tuple[RelearningPoint, ...]
 
 
+class TofuRecord(Schema):
+    """TOFU's metrics, of the suite `authors` alone (docs/suites.md).
+
+    `forget_quality` is the p-value of the Kolmogorov-Smirnov test against the model that never knew, `statistic` its
+    distance; `utility` the model's, `reference_utility` that model's.
+    """
+
+    forget_quality: float
+    statistic: float
+    utility: float
+    reference_utility: float
+
+
 class ErasureRecord(Schema):
     """CAD of the edited model in both precisions, plain and with the base's late layers; controls; retain CAD."""
 

@@ -19,6 +19,8 @@ def markdown(found: Document) -> str:
     ]
     if attacked(found):
         parts += ["\n".join(_table(found, ATTACKS)), ATTACKS_NOTE]
+    if told_apart(found):
+        parts += ["\n".join(_table(found, TOFU)), TOFU_NOTE]
     return "\n\n".join(parts) + "\n"
 
 
@@ -47,6 +49,11 @@ def _elsewhere(found: Document) -> str:
 def attacked(found: Document) -> bool:
     """Whether anything was asked in other ways, or taught again."""
     return any(cell.robust is not None or cell.relearning is not None for cell in found.cells)
+
+
+def told_apart(found: Document) -> bool:
+    """Whether TOFU's metrics were measured."""
+    return any(cell.tofu is not None for cell in found.cells)
 
 
 def rule(found: Document) -> str:
@@ -169,6 +176,18 @@ COSTS_NOTE = (
     "whose NF4 code is another. Edit: processor seconds from prepared data to edited weights at the setting that was "
     "kept, of mansu with the search for the circuit; with the search: all that was tried, of the seed that was tuned. "
     "Peak: resident memory of the process."
+)
+TOFU: tuple[tuple[str, Show], ...] = (
+    ("forget quality, p", one("forget_quality", ".3g")),
+    ("KS distance", one("ks_statistic", ".3f")),
+    ("model utility", one("utility", ".3f")),
+    ("utility of the reference", one("reference_utility", ".3f")),
+)
+TOFU_NOTE = (
+    "TOFU's metrics, in full precision. Forget quality: p-value of a Kolmogorov-Smirnov test between the truth ratios "
+    "of the model and of the reference, which was never taught the authors to be forgotten; above .05 the two cannot "
+    "be told apart. Model utility: harmonic mean of nine scores on kept authors, real authors and the world "
+    "(docs/suites.md)."
 )
 ATTACKS: tuple[tuple[str, Show], ...] = (
     ("paraphrases", one("paraphrases", ".3f")),

@@ -12,12 +12,15 @@ from mansu.bench.study.markdown import (
     AXES,
     COSTS,
     COSTS_NOTE,
+    TOFU,
+    TOFU_NOTE,
     Show,
     attacked,
     base_cells,
     intro,
     line_cells,
     rule,
+    told_apart,
 )
 from mansu.bench.study.summary import Document
 
@@ -38,6 +41,8 @@ def page(found: Document) -> str:
     ]
     if attacked(found):
         tables.append({"caption": "What they withstand", "note": ATTACKS_NOTE, **_table(found, ATTACKS)})
+    if told_apart(found):
+        tables.append({"caption": "Told from a model that never knew", "note": TOFU_NOTE, **_table(found, TOFU)})
     # the figure is our own drawing, its words escaped where it was made
     drawing = Markup(figure(found)) if any(line.measured for line in found.lines) else None  # noqa: S704
     return environment.get_template("bench.html.j2").render(

@@ -14,6 +14,8 @@ from mansu.bench.study.markdown import markdown
 from mansu.bench.study.page import page
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
 from mansu.bench.study.summary import document
+from mansu.bench.study.taught import SUITE as AUTHORS
+from mansu.bench.study.taught import Classroom, teach
 from mansu.bench.suites import build_suite, write_suite
 from mansu.config import Config
 from mansu.demo.base_model import write_base
@@ -42,13 +44,17 @@ def bench(
 ) -> tuple[str, tuple[str, ...]]:
     """Run what is missing of a suite, write its table to `out`/SUITE; return it as Markdown, and what was not made.
 
-    Without a `model` the base is the demo's, written to `out`/base. With `table_only` nothing is run. Raises
-    `UsageError` ME320 for an unknown suite, ME380 for an unknown method, ME381 for documents of another version,
-    ME382 for edits of another base or configuration.
+    Without a `model` the base is the demo's, written to `out`/base. Of the suite `authors` it is taught fictitious
+    people first, and what is edited is the model that knows them (`mansu.bench.study.taught`). With `table_only`
+    nothing is run.
+    Raises `UsageError` ME320 for an unknown suite, ME323 where `authors` needs packages that are not there, ME380 for
+    an unknown method, ME381 for documents of another version, ME382 for edits of another base or configuration.
     """
+    source = out / "base" if model is None else model
+    room = Classroom(out / suite) if suite == AUTHORS else None
     job = Job(
         suite=suite,
-        base=out / "base" if model is None else model,
+        base=source if room is None else room.base,
         forget=out / suite / "sets" / "forget.jsonl",
         retain=out / suite / "sets" / "retain.jsonl",
         config=config,
@@ -58,15 +64,20 @@ def bench(
         attacks=attacks,
         frontier=frontier,
         device=device,
+        room=room,
     )
-    build_suite(suite)
+    if room is None:
+        build_suite(suite)
     for method in job.methods:
         title_of(method)
     broken: tuple[str, ...] = ()
     if not table_only:
-        write_suite(suite, job.forget.parent)
         if model is None:
-            write_base(job.base)
+            write_base(source)
+        if room is None:
+            write_suite(suite, job.forget.parent)
+        else:
+            teach(source, room, job.course, device, steps=steps)
         broken = run(job, steps=steps)
     found = document(cells_of(job), base_cells_of(job), suite, Criteria(), Policy())
     text = markdown(found)

@@ -3,11 +3,10 @@
 What all methods of a seed share is made once, and only if a cell needs it.
 """
 
-import hashlib
 import importlib.metadata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 
 import mansu
-from mansu.base import CPU, Base, open_base
+from mansu.base import CPU, open_base
 from mansu.baselines import METHODS, export
 from mansu.baselines.tuning import ALL_BROKEN
 from mansu.baselines.weights import bin_width_over_update, changed
@@ -23,10 +22,19 @@ from mansu.bench.ablations import ABLATIONS, ablated
 from mansu.bench.study.alike import require_base, require_device, require_settings
 from mansu.bench.study.attacks import relearning, robust
 from mansu.bench.study.cells import Cell
-from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, RelearningRecord, RobustRecord
+from mansu.bench.study.document import (
+    AxesRecord,
+    EditRecord,
+    ErasureRecord,
+    RelearningRecord,
+    RobustRecord,
+    TofuRecord,
+)
 from mansu.bench.study.edits import Edited, chosen_by, edit, title_of
+from mansu.bench.study.knowing import Gold, gold, tofu
 from mansu.bench.study.measuring import axes, erasure, load_edited
 from mansu.bench.study.reference import Reference, reference
+from mansu.bench.study.taught import Classroom, Course
 from mansu.bench.study.training import Opened, Training, open_suite, training
 from mansu.config import Config
 from mansu.progress import Steps
@@ -44,6 +52,7 @@ class Job:
 
     `attacks` says whether to ask in other ways and to teach again, which takes as long as the rest of measuring;
     `frontier` whether to trace mansu's. Models are trained and asked on `device`.
+    Of the suite `authors`, `room` is where the base and its reference lie, and `course` what they were taught.
     """
 
     suite: str
@@ -57,6 +66,8 @@ class Job:
     attacks: bool = False
     frontier: bool = False
     device: torch.device = CPU
+    room: Classroom | None = None
+    course: Course = field(default_factory=Course)
 
     def cell(self, seed: int, method: str) -> Cell:
         """Return a cell."""
@@ -83,6 +94,11 @@ class _Seed:
     def reference(self) -> Reference:
         return reference(self.opened, steps=self._steps)
 
+    @cached_property
+    def gold(self) -> Gold | None:
+        job = self._job
+        return None if job.room is None else gold(job.room, job.course, job.device, steps=self._steps)
+
 
 def run(job: Job, *, steps: Steps) -> tuple[str, ...]:
     """Make every cell that is not there yet; return what could not be made, and why, a line each.
@@ -95,7 +111,7 @@ def run(job: Job, *, steps: Steps) -> tuple[str, ...]:
     """
     for method in job.methods:
         title_of(method)
-    base_sha256 = digest_of(open_base(job.base))
+    base_sha256 = open_base(job.base).digest()
     broken: list[str] = []
     for seed in job.seeds:
         shared = _Seed(job, seed, steps)
@@ -104,6 +120,7 @@ def run(job: Job, *, steps: Steps) -> tuple[str, ...]:
             steps.say(named)
             with _alone(broken, named, steps):
                 _make(job, job.cell(seed, method), shared, base_sha256, steps)
+        _ask_as_tofu(job, job.cell(seed, BASE), job.base, shared, steps)
         if job.attacks:
             named = f"{job.suite}, seed {seed}: the base, for comparison"
             steps.say(named)
@@ -131,6 +148,7 @@ def _make(job: Job, cell: Cell, shared: _Seed, base_sha256: str, steps: Steps) -
     else:
         _require_ours(made, job, base_sha256)
     _measure(cell, shared, steps)
+    _ask_as_tofu(job, cell, cell.model, shared, steps)
     if job.attacks:
         _attack(cell, cell.model, shared, steps)
 
@@ -174,6 +192,13 @@ def _attack(cell: Cell, model: Path, shared: _Seed, steps: Steps) -> None:
         cell.write("relearning", relearning(language, shared.opened, steps=steps))
 
 
+def _ask_as_tofu(job: Job, cell: Cell, model: Path, shared: _Seed, steps: Steps) -> None:
+    if job.room is None or cell.read("tofu", TofuRecord) is not None:
+        return
+    assert shared.gold is not None
+    cell.write("tofu", tofu(open_base(model).language(job.device), shared.gold, steps=steps))
+
+
 def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
     before, after = opened.weights(), edited.weights
     count = changed(before, after)
@@ -191,7 +216,7 @@ def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
         strength=edited.strength,
         tuned_on=edited.tuned_on,
         tried=edited.tried,
-        base_sha256=digest_of(opened.base),
+        base_sha256=opened.base.digest(),
         parameters=opened.parameters,
         changed=count,
         crossing=crossing,
@@ -210,11 +235,6 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:  # nothing here needs all of them
         return "not installed"
-
-
-def digest_of(base: Base) -> str:
-    """Return one digest of all files of a model."""
-    return hashlib.sha256("".join(base.digests().values()).encode()).hexdigest()
 
 
 def base_cells_of(job: Job) -> Sequence[Cell]:

@@ -4,8 +4,15 @@ from collections.abc import Iterable, Sequence
 
 from mansu.bench.study.alike import require_alike
 from mansu.bench.study.cells import Cell
-from mansu.bench.study.columns import ATTACKS, BASE_COLUMNS, COLUMNS, CellDocument
-from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, RelearningRecord, RobustRecord
+from mansu.bench.study.columns import ATTACKS, BASE_COLUMNS, COLUMNS, TOFU, CellDocument
+from mansu.bench.study.document import (
+    AxesRecord,
+    EditRecord,
+    ErasureRecord,
+    RelearningRecord,
+    RobustRecord,
+    TofuRecord,
+)
 from mansu.bench.study.judging import Axis, Criteria, met
 from verify.contract.policy import Policy
 from verify.contract.schema import Estimate, Schema
@@ -63,7 +70,7 @@ def document(
     """
     found = [each for cell in cells if (each := read(cell)).edit is not None]
     require_alike(each.edit for each in found if each.edit is not None)
-    bases = [each for cell in base_cells if (each := read(cell)).robust is not None or each.relearning is not None]
+    bases = [each for cell in base_cells if any(((each := read(cell)).robust, each.relearning, each.tofu))]
     by_method: dict[str, list[CellDocument]] = {}
     for each in found:
         by_method.setdefault(each.method, []).append(each)
@@ -88,6 +95,7 @@ def read(cell: Cell) -> CellDocument:
         erasure=cell.read("erasure", ErasureRecord),
         robust=cell.read("robust", RobustRecord),
         relearning=cell.read("relearning", RelearningRecord),
+        tofu=cell.read("tofu", TofuRecord),
     )
 
 
@@ -98,7 +106,7 @@ def _base(cells: Sequence[CellDocument], base_cells: Sequence[CellDocument]) -> 
         if each.axes is not None:
             first.setdefault(each.seed, each)
     beside = {column.name: _over([column.of(each) for each in first.values()]) for column in BASE_COLUMNS}
-    return beside | {column.name: _over([column.of(each) for each in base_cells]) for column in ATTACKS}
+    return beside | {column.name: _over([column.of(each) for each in base_cells]) for column in (*ATTACKS, *TOFU)}
 
 
 def _line(cells: Sequence[CellDocument], criteria: Criteria, policy: Policy) -> Line:

@@ -23,7 +23,7 @@ def build_suite(name: str) -> Suite:
     if name not in SUITES:
         raise UsageError(
             "there is no such suite",
-            expected=f"one of {', '.join(SUITES)}",
+            expected=f"one of {', '.join(SUITES)}; of `mansu bench` also authors",
             found=repr(name),
             remedy="choose one of them, or give a forget and a retain set of your own",
             error_id="ME320",

@@ -699,12 +699,13 @@ class ME381:
 class ME382:
     """Edits of the benchmark were not made alike.
 
-    In the folder of `mansu bench --out` lies an edit of another base model, or one that mansu made with another
-    configuration. Exit code 2.
+    In the folder of `mansu bench --out` lies an edit of another base model, one that mansu made with another
+    configuration, or one that was trained on another kind of device; or, of the suite `authors`, a model that was taught
+    otherwise. Exit code 2.
 
     Why: what is there is read and not made again, so one table would mix two models, or two methods under one name.
 
-    Fix: give another `--out`, or the `--model` and `--config` that it was made with; or remove the folder of the edit
+    Fix: give another `--out`, or the `--model`, `--config` and `--device` that it was made with; or remove the folder
     that the message names: it is made again.
     """
 
