@@ -1,5 +1,6 @@
 """The benchmark's loop on a tiny model that knows facts: edits, measures, resumes, and sums up."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from mansu.baselines import METHODS
 from mansu.bench.study.cells import Cell
+from mansu.bench.study.columns import COLUMNS
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
 from mansu.bench.study.figure import figure, frontier, markers
 from mansu.bench.study.judging import Criteria, deciding, is_erased
@@ -20,7 +22,7 @@ from mansu.bench.study.markdown import AXES, markdown
 from mansu.bench.study.page import page
 from mansu.bench.study.report import bench
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
-from mansu.bench.study.summary import document
+from mansu.bench.study.summary import document, read
 from mansu.progress import Steps
 from verify.contract.policy import Policy
 from verify.contract.result import CadRow
@@ -118,6 +120,20 @@ def test_an_interval_over_seeds_is_no_narrower_than_theirs(job: Job) -> None:
         assert forget is not None
         assert forget.low == pytest.approx(sum(row.low for row in rows) / 2)
         assert forget.high == pytest.approx(sum(row.high for row in rows) / 2)
+
+
+def test_all_other_facts_are_one_row_of_many(job: Job) -> None:
+    cell = read(job.cell(0, "mansu"))
+    assert cell.axes is not None
+    (row,) = (row for row in cell.axes.rows if row.axis == "retention" and row.unit == "accuracy")
+    changes = Estimate(value=-0.1, low=-0.2, high=0.0, n=300), Estimate(value=0.1, low=0.0, high=0.2, n=100)
+    rows = tuple(row.model_copy(update={"difference": each, "difference_nf4": each}) for each in changes)
+    pooled = {column.name: column.of for column in COLUMNS}["other_facts_together"](
+        cell.model_copy(update={"axes": AxesRecord(rows=rows, chance={})})
+    )
+    assert isinstance(pooled, Estimate)
+    assert (pooled.value, pooled.n) == (pytest.approx(-0.05), 400)
+    assert pooled.high - pooled.value == pytest.approx(math.hypot(0.75 * 0.1, 0.25 * 0.1))
 
 
 def test_a_search_is_counted_where_it_was_made(job: Job) -> None:

@@ -1,5 +1,6 @@
 """The numbers of the table: each a function of a cell's documents."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -99,6 +100,26 @@ def _relearned(kind: str, taught: int) -> Callable[[CellDocument], Estimate | No
     return of
 
 
+def _lost_together(cell: CellDocument) -> Estimate | None:
+    """Return the change of all rows of other facts as one, in the worse precision.
+
+    Rows are of different facts: their errors add up as independent ones do.
+    """
+    rows = [row for row in _rows(cell, "retention") if _is_other(row)]
+    if not rows:
+        return None
+    both = (_pooled([row.difference for row in rows]), _pooled([row.difference_nf4 for row in rows]))
+    return min(both, key=lambda change: change.value)
+
+
+def _pooled(parts: list[Estimate]) -> Estimate:
+    n = sum(part.n for part in parts)
+    value = sum(part.n * part.value for part in parts) / n
+    below = math.hypot(*(part.n * (part.value - part.low) for part in parts)) / n
+    above = math.hypot(*(part.n * (part.high - part.value) for part in parts)) / n
+    return Estimate(value=value, low=value - below, high=value + above, n=n)
+
+
 def _is_neighbours(row: AxisRow) -> bool:
     return row.row == NEIGHBOURS
 
@@ -149,6 +170,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("ptq_gap", _forgetting(lambda row: row.difference_nf4, axis="ptq_gap")),
     Column("neighbours", _lost(_is_neighbours)),
     Column("other_facts", _lost(_is_other)),
+    Column("other_facts_together", _lost_together),
     Column("perplexity", _lost(_is_prose)),
     Column("cad", _cad("full", late=False)),
     Column("cad_nf4", _cad("nf4", late=False)),

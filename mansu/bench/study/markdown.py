@@ -157,6 +157,7 @@ AXES: tuple[tuple[str, Show], ...] = (
     ("PTQ gap", interval("ptq_gap")),
     ("neighbours, worse", interval("neighbours")),
     ("other facts, worst", interval("other_facts")),
+    ("other facts, all", interval("other_facts_together")),
     ("perplexity, worse", interval("perplexity", "+.1f", 100)),
     ("CAD", pair("cad", "cad_nf4")),
     ("late CAD", pair("late_cad", "late_cad_nf4")),
@@ -172,10 +173,10 @@ COSTS: tuple[tuple[str, Show], ...] = (
 )
 COSTS_NOTE = (
     "Neighbours, other facts and perplexity (in percent): the change from the base in the same precision, the worst of "
-    "the rows and of the two precisions. Changed: share of the model's parameters; cross: of the changed ones, those "
-    "whose NF4 code is another. Edit: processor seconds from prepared data to edited weights at the setting that was "
-    "kept, of mansu with the search for the circuit; with the search: all that was tried, of the seed that was tuned. "
-    "Peak: resident memory of the process."
+    "the rows and of the two precisions; all other facts: of all rows as one, in the worse precision. Changed: share "
+    "of the model's parameters; cross: of the changed ones, those whose NF4 code is another. Edit: processor seconds from "
+    "prepared data to edited weights at the setting that was kept, of mansu with the search for the circuit; with the "
+    "search: all that was tried, of the seed that was tuned. Peak: resident memory of the process."
 )
 TOFU: tuple[tuple[str, Show], ...] = (
     ("forget quality, p", one("forget_quality", ".3g")),
