@@ -174,8 +174,8 @@ COSTS: tuple[tuple[str, Show], ...] = (
 COSTS_NOTE = (
     "Neighbours, other facts and perplexity (in percent): the change from the base in the same precision, the worst of "
     "the rows and of the two precisions; all other facts: of all rows as one, in the worse precision. Changed: share "
-    "of the model's parameters; cross: of the changed ones, those whose NF4 code is another. Edit: processor seconds from "
-    "prepared data to edited weights at the setting that was kept, of mansu with the search for the circuit; with the "
+    "of the model's parameters; cross: of the changed ones, those whose NF4 code is another. Edit: processor seconds "
+    "from prepared data to edited weights at the setting that was kept, of mansu with the search for the circuit; with the "
     "search: all that was tried, of the seed that was tuned. Peak: resident memory of the process."
 )
 TOFU: tuple[tuple[str, Show], ...] = (
