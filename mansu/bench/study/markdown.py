@@ -172,11 +172,11 @@ COSTS: tuple[tuple[str, Show], ...] = (
     ("peak, GiB", one("peak_bytes", ".1f", 2**-30)),
 )
 COSTS_NOTE = (
-    "Neighbours, other facts and perplexity (in percent): the change from the base in the same precision, the worst of "
-    "the rows and of the two precisions; all other facts: of all rows as one, in the worse precision. Changed: share "
-    "of the model's parameters; cross: of the changed ones, those whose NF4 code is another. Edit: processor seconds "
-    "from prepared data to edited weights at the setting that was kept, of mansu with the search for the circuit; with the "
-    "search: all that was tried, of the seed that was tuned. Peak: resident memory of the process."
+    "Neighbours, other facts and perplexity (in percent): the change from the base in the same precision, the worst "
+    "of the rows and of the two precisions; all other facts: of all rows as one, in the worse precision. Changed: "
+    "share of the model's parameters; cross: of the changed ones, those whose NF4 code is another. Edit: processor "
+    "seconds from prepared data to edited weights at the setting that was kept, of mansu with the search for the "
+    "circuit; with the search: all that was tried, of the seed that was tuned. Peak: resident memory of the process."
 )
 TOFU: tuple[tuple[str, Show], ...] = (
     ("forget quality, p", one("forget_quality", ".3g")),
