@@ -10,7 +10,6 @@ over its best alternative (the margin by which the answer is lost). Points that 
 
 import argparse
 import copy
-import io
 import json
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -29,7 +27,7 @@ from benchmarks.relearning.training import Recipe, train
 from mansu.base import device_named
 from mansu.baselines import METHODS, BaselineData, Budget, baseline_data
 from mansu.baselines.weights import bin_width_over_update, edited_weights
-from mansu.bench.study.figure import accessible, markers
+from mansu.bench.study.figure import finished, markers, style
 from mansu.bench.study.training import open_suite
 from mansu.bench.suites import write_suite
 from mansu.config import Config
@@ -197,7 +195,12 @@ def drawing(found: list[Point]) -> str:
     """Return the map as SVG: the PTQ gap of every run that forgot something, by the bin width over its update."""
     forgot = [point for point in found if point.base - point.forget >= FORGOT]
     names = list(dict.fromkeys(point.model for point in sorted(forgot, key=lambda point: point.parameters)))
-    with mpl.rc_context({"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9}):
+    told = "; ".join(
+        f"{p.model}, {p.method} {p.rate:g}, {p.steps} steps: {p.bin_width_over_update:.0f} bins, "
+        f"{p.forget_nf4 - p.forget:+.3f}"
+        for p in forgot
+    )
+    with style():
         drawn = Figure(figsize=(7.0, 3.6), layout="constrained")
         panel = drawn.subplots()
         for marker, name in zip(markers(len(names)), names, strict=True):
@@ -211,14 +214,7 @@ def drawing(found: list[Point]) -> str:
         panel.set_xlabel("NF4 bin width / median update")
         panel.set_ylabel("accuracy that NF4 brings back")
         panel.legend(frameon=False)
-        out = io.StringIO()
-        drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    told = "; ".join(
-        f"{p.model}, {p.method} {p.rate:g}, {p.steps} steps: {p.bin_width_over_update:.0f} bins, "
-        f"{p.forget_nf4 - p.forget:+.3f}"
-        for p in forgot
-    )
-    return accessible(out.getvalue(), "Where NF4 brings knowledge back", told)
+        return finished(drawn, "Where NF4 brings knowledge back", told)
 
 
 def main() -> None:

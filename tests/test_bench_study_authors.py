@@ -6,6 +6,7 @@ from requests_tiny import QUICK
 from rich.console import Console
 from test_bench_authors import fresh, tokenizer
 
+from mansu.base import CPU
 from mansu.bench.authors import authors_suite, examples, perturbed_rows, real_authors, world_facts
 from mansu.bench.study.document import TofuRecord
 from mansu.bench.study.judging import Criteria
@@ -20,7 +21,6 @@ from verify.errors import UsageError
 
 COURSE = Course(count=10, forgotten=4, epochs=6, rate=3e-3)
 QUIET = Steps(Console(quiet=True))
-CPU = torch.device("cpu")
 
 
 def texts() -> list[str]:

@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -16,12 +17,17 @@ _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)
 _LEAST = 1e-4  # a share of nothing, on a logarithmic axis
 
 
+def style() -> AbstractContextManager[None]:
+    """Put matplotlib's settings of every drawing of the benchmark in force."""
+    return mpl.rc_context({"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9})
+
+
 def figure(found: Document) -> str:
     """Return the figure as SVG, titled and described: accuracy after NF4 by loss, perplexity and share changed.
 
     Filled markers are methods that meet all four axes with every seed. Everything is told by shape as well as by place.
     """
-    with mpl.rc_context({"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9}):
+    with style():
         drawn = Figure(figsize=(9.0, 5.0), layout="constrained")
         kept, prose, size = drawn.subplots(1, 3, sharey=True)
         handles = []
@@ -44,9 +50,7 @@ def figure(found: Document) -> str:
         size.set_xlabel("parameters changed, percent")
         size.set_xscale("log")
         drawn.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-        out = io.StringIO()
-        drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return accessible(out.getvalue(), f"{found.suite}: forgetting, retention and size of the edit", _told(found))
+        return finished(drawn, f"{found.suite}: forgetting, retention and size of the edit", _told(found))
 
 
 def markers(count: int) -> list[str]:
@@ -60,7 +64,7 @@ def frontier(found: Document) -> str | None:
     if not traced:
         return None
     told = []
-    with mpl.rc_context({"svg.hashsalt": "mansu", "svg.fonttype": "none", "font.size": 9}):
+    with style():
         drawn = Figure(figsize=(9.0, 3.6), layout="constrained")
         forgotten, kept = drawn.subplots(1, 2, sharex=True)
         for marker, cell in zip(markers(len(traced)), traced, strict=True):
@@ -79,9 +83,14 @@ def frontier(found: Document) -> str | None:
             panel.set_xlabel("parameters changed, percent")
             panel.set_ylim(bottom=0)
             panel.legend(frameon=False)
-        out = io.StringIO()
-        drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return accessible(out.getvalue(), f"{found.suite}: the frontier", "; ".join(told))
+        return finished(drawn, f"{found.suite}: the frontier", "; ".join(told))
+
+
+def finished(drawn: Figure, title: str, description: str) -> str:
+    """Return a drawing as SVG, the same bytes each time; to be called while its style is in force."""
+    out = io.StringIO()
+    drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return accessible(out.getvalue(), title, description)
 
 
 def _trace(edit: EditRecord) -> list[FrontierPoint]:
