@@ -21,7 +21,9 @@ class Stopping:
 
     `accuracy(model)` on the forget set and `accuracy_nf4(model)` after NF4 must not exceed `limit`: on wordings that do
     not train the edit, where the set has enough. `retained(model)` is the divergence from the base in nats on retain
-    data that does, which snapping may raise to `tolerance` times what it was.
+    data that does, which snapping may raise to `tolerance` times what it was. `lead(model)`, where it is given, is how
+    far the answers' logits still are above their alternatives' on average, and must not be above zero: an accuracy can
+    be met by answers that have lost the first place and little else.
     """
 
     accuracy: Callable[[Any], float]
@@ -29,6 +31,11 @@ class Stopping:
     retained: Callable[[Any], float]
     limit: float
     tolerance: float = 1.25
+    lead: Callable[[Any], float] | None = None
+
+    def lost(self, model: Any) -> bool:
+        """Return whether the answers stand no higher than their alternatives; where no lead is asked for, they do."""
+        return self.lead is None or self.lead(model) <= 0
 
 
 @dataclass(frozen=True, slots=True)

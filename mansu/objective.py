@@ -130,14 +130,19 @@ def forget_term(logits: Tensor, answers: Tensor, pools: list[tuple[int, ...]], *
     """
     p = logits.log_softmax(-1).gather(1, answers[:, None])[:, 0].exp()
     unlikely = -torch.log1p(-p * _NEARLY_ONE)
-    lead = torch.stack(
+    lead = leads(logits, answers, pools)
+    distance = functional.smooth_l1_loss(lead, torch.full_like(lead, level), reduction="none")
+    return (unlikely + 0.5 * distance).mean()
+
+
+def leads(logits: Tensor, answers: Tensor, pools: Sequence[tuple[int, ...]]) -> Tensor:
+    """Return how far each answer's logit is above the mean of its alternatives', `[B]`. `logits` `[B, vocabulary]`."""
+    return torch.stack(
         [
             row[answer] - row[[token for token in pool if token != int(answer)]].mean()
             for row, answer, pool in zip(logits, answers, pools, strict=True)
         ]
     )
-    distance = functional.smooth_l1_loss(lead, torch.full_like(lead, level), reduction="none")
-    return (unlikely + 0.5 * distance).mean()
 
 
 def divergence(reference: Tensor, log_p: Tensor) -> Tensor:

@@ -161,14 +161,15 @@ def _enough(
 ) -> Measurement | None:
     """Snap all that is free; keep that, and return what it measures, if it forgets enough and retains as well.
 
-    Else it is undone. As well: at no more than the tolerance times what retention cost before.
+    Else it is undone. Enough: at the target, and the answers' lead gone. As well: at no more than the tolerance times
+    what retention cost before.
     """
     before = masked.state()
     for share in portions:
         snapping(share)
     found, kept = trials.measure(trials.target), False
     changed = masked.changed
-    if found.within(trials.target):
+    if found.within(trials.target) and trials.stopping.lost(trials.model):
         snapped = masked.state()
         masked.restore(before)
         kept = found.retain is not None and found.retain <= trials.stopping.tolerance * trials.stopping.retained(

@@ -1,6 +1,8 @@
 """When the edit is enough: measured after NF4, on wordings that neither train it nor certify it.
 
-What it costs in retention is measured on a sample of the retain data that it is trained on.
+What it costs in retention is measured on a sample of the retain data that it is trained on. Wordings set aside may be
+close to trained ones, and their accuracy gone before the answers are: where training pulls answers below their
+alternatives (`answer_level`), it does not end before they are there.
 """
 
 import random
@@ -9,9 +11,9 @@ from typing import Any
 import torch
 
 from mansu.config import Config
-from mansu.examples import Prompts, answer_accuracy, draw
+from mansu.examples import Prompts, answer_accuracy, draw, last_logits
 from mansu.frontier import Stopping
-from mansu.objective import retain_divergences
+from mansu.objective import leads, retain_divergences
 from mansu.prepare import Data
 from verify.behaviour.modules import nf4_linears
 from verify.nf4 import dequantize, quantize
@@ -31,11 +33,18 @@ def stopping(data: Data, config: Config) -> Stopping:
     def retained(model: Any) -> float:
         return float(sum(retain_divergences(model, data.retained, prompts, texts)))
 
+    @torch.no_grad()
+    def lead(model: Any) -> float:
+        every = range(len(forget))
+        logits = last_logits(model, forget, every)
+        return float(leads(logits, forget.answers_of(every, logits.device), forget.pools).mean())
+
     return Stopping(
         accuracy=lambda model: answer_accuracy(model, forget),
         accuracy_nf4=lambda model: accuracy_after_nf4(model, forget),
         retained=retained,
         limit=config.forget_target / 2,  # half the target, for the sample is small
+        lead=lead if config.answer_level < 0 else None,  # at 0 they end above their alternatives, and never below
     )
 
 

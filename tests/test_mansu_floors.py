@@ -60,8 +60,18 @@ class Solved:
         return int((~self.rows.rows[row]).sum())
 
 
+NEVER = Stopping(lambda _: 1.0, lambda _: 1.0, lambda _: 0.0, limit=0.0)
+"""Nothing is ever enough: all steps are taken."""
+
+
 def solved(
-    floor: Floor, *, holders: bool = False, budget: float = math.inf, projected: bool = False, rate: float = 8e-3
+    floor: Floor,
+    *,
+    holders: bool = False,
+    budget: float = math.inf,
+    projected: bool = False,
+    rate: float = 8e-3,
+    stopping: Stopping = NEVER,
 ) -> Solved:
     """Make a linear layer lose its outputs on eight inputs and keep them on eight others: small, and a real problem."""
     generator = torch.Generator().manual_seed(3)
@@ -91,7 +101,7 @@ def solved(
         ),
         schedule=Schedule(steps=12, steps_between=4, learning_rate=rate, snaps=(0.6, 0.6, 1.0), floor=floor),
         bounds=Bounds(PLAIN, fisher_budget=budget, reach=1.0),  # so that nothing starts beyond it
-        stopping=Stopping(lambda _: 1.0, lambda _: 1.0, lambda _: 0.0, limit=0.0),
+        stopping=stopping,
         after_snap=lambda _free, _changed: None,
         progress=steps.append,
     )
@@ -110,6 +120,12 @@ def test_every_floor_trains_as_long_and_can_be_sealed(floor: Floor) -> None:
     assert torch.equal(found.values, rounded(found.values, torch.bfloat16))
     assert torch.equal(found.edit.base["layer"], found.base.view(-1)[found.indices].float())
     assert bool((found.values != found.edit.base["layer"]).all()), "what came back to its base is no change"
+
+
+@pytest.mark.parametrize(("lead", "steps"), [(None, 12), (-0.1, 12), (0.1, 12 + 2 * 4)])
+def test_training_does_not_end_while_the_answers_still_lead(lead: float | None, steps: int) -> None:
+    met = Stopping(lambda _: 0.0, lambda _: 0.0, lambda _: 1.0, limit=0.0, lead=lead and (lambda _: lead))
+    assert solved(Floor(), stopping=met).steps == steps
 
 
 @pytest.mark.parametrize("progressive", [True, False])
