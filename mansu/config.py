@@ -132,26 +132,26 @@ class Config(Schema):
         "and retains as well",
     )
     context_share: float = Field(
-        default=0.0,
+        default=0.3,
         ge=0,
         le=1,
         description="share of the forget prompts in training that stand after one to four answered examples of other "
         "facts of the forget set",
     )
     answer_level: float = Field(
-        default=0.0,
+        default=-2.0,
         le=0,
         ge=-8,
         description="where training pulls an answer's logit, against the mean of its alternatives': below 0, so that "
-        "prompts like those trained on end nearer 0",
+        "prompts like those trained on end nearer 0, and training does not stop while they are above it",
     )
     prompt_divergence_weight: float = Field(
-        default=1.0,
+        default=2.0,
         ge=0,
         description="weight, against the forget term, of the divergence from the base on retain prompts",
     )
     text_divergence_weight: float = Field(
-        default=1.2, ge=0, description="the same on texts: the sampled ones and your prose"
+        default=2.0, ge=0, description="the same on texts: the sampled ones and your prose"
     )
     # deployments to survive, all at once
     profiles: tuple[Profile, ...] = Field(

@@ -160,7 +160,7 @@ def _editable(bench: Bench, config: Config) -> list[str]:
 def _muting(language: Language, plan: Plan, steps: Steps) -> Muting:
     config = plan.config
     data = prepare(language, plan.base, plan.request, config, steps=steps)
-    weights = Weights(config.prompt_divergence_weight, config.text_divergence_weight)
+    weights = Weights()  # the control's own: how the engine retains is no part of what it is compared with
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
     sample = data.forget_validation.subset(draw(rng, len(data.forget_validation), _LOOKED_AT))
     # half the target, as the solver: other wordings are measured
