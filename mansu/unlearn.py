@@ -158,7 +158,10 @@ def edit_circuit(
     objective = Objective(data.forget, data.retained, weights, Sizes(), rng, data.contexts)
     for layer in inside.values():
         layer.weight.requires_grad_(True)
-    with steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance:
+    with (
+        steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance,
+        products(config.training_products),
+    ):
         bound = fisher(inside, retain_losses(objective, model, config.fisher_batches), progress=advance)
     with products(config.training_products):
         saliency = forget_gradient(model, inside, data.forget, steps)
@@ -210,7 +213,8 @@ def _activations(
     if not (config.null_space or config.error_compensation):
         return {}, NullSpace.whole(layers)
     with steps.step("Null space of the retain activations", len(layers)) as advance:
-        moments = second_moments(model, layers, data.retained.prompts, [data.retained.texts])
+        with products(config.training_products):
+            moments = second_moments(model, layers, data.retained.prompts, [data.retained.texts])
         if not config.null_space:
             return moments, NullSpace.whole(layers)
         return moments, null_space(moments, energy=config.null_space_energy, progress=advance)
