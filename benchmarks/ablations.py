@@ -11,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -29,12 +30,14 @@ def main() -> None:
     parser.add_argument("--keys", type=Path, required=True, help="folder of private.pem and public.pem")
     parser.add_argument("--out", type=Path, required=True, help="one folder for each row")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--config", type=Path, help="TOML of settings that every row has")
     parser.add_argument("--ablations", nargs="+", choices=tuple(ABLATIONS), default=tuple(ABLATIONS), metavar="NAME")
     chosen = parser.parse_args()
+    common = tomllib.loads(chosen.config.read_text(encoding="utf-8")) if chosen.config else {}
     columns = {}
     for name in (MANSU, *chosen.ablations):
         folder = chosen.out / "".join(letter if letter.isalnum() else "-" for letter in name)
-        _make(chosen.base, chosen.sets, chosen.keys, folder, {"seed": chosen.seed, **ABLATIONS.get(name, {})})
+        _make(chosen.base, chosen.sets, chosen.keys, folder, common | {"seed": chosen.seed, **ABLATIONS.get(name, {})})
         columns[name] = dict(_numbers(folder))
     print(_table(columns))
 

@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # the tree that this file lies in, whatever is installed
 
-from mansu.bench.study.markdown import markdown  # noqa: E402  (found by the line above)
+from mansu.bench.study.judging import Criteria  # noqa: E402  (found by the line above)
+from mansu.bench.study.markdown import legend, markdown  # noqa: E402
 from mansu.bench.study.summary import Document  # noqa: E402
 from mansu.config import Config  # noqa: E402
 from reports import render_entry  # noqa: E402
@@ -80,10 +81,11 @@ def readme(text: str) -> str:
 
 def results_page(text: str) -> str:
     """Return docs/results.md with every table of docs/results/ renewed, as `mansu bench` prints it."""
-    for path in sorted(RESULTS.glob("seed-*/*.json")):
+    for path in sorted(RESULTS.glob("*seed*/*.json")):
         found = Document.model_validate_json(path.read_bytes())
-        text = renewed(text, f"results: {path.parent.name}/{path.stem}", f"\n{markdown(found)}\n")
-    return text
+        marker = f"results: {path.parent.name}/{path.stem}"
+        text = renewed(text, marker, f"\n{markdown(found, notes=False)}\n")
+    return renewed(text, "legend", f"\n{legend(Criteria())}\n")
 
 
 def help_page() -> str:

@@ -85,8 +85,8 @@ class Config(Schema):
     )
     text_length: int = Field(default=40, ge=8, description="tokens of each such text, and of each cut of your prose")
     # solve
-    steps: int = Field(default=24, ge=1, description="training steps before the first snap")
-    steps_between: int = Field(default=6, ge=1, description="training steps between two snaps")
+    steps: int = Field(default=36, ge=1, description="training steps before the first snap")
+    steps_between: int = Field(default=9, ge=1, description="training steps between two snaps")
     learning_rate: float = Field(
         default=3e-3, gt=0, description="of Adam on the masked parameters; 0.7 of it after the first snap"
     )

@@ -18,7 +18,7 @@ from mansu.bench.study.columns import COLUMNS
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
 from mansu.bench.study.figure import figure, frontier, markers
 from mansu.bench.study.judging import Criteria, deciding, is_erased
-from mansu.bench.study.markdown import AXES, markdown
+from mansu.bench.study.markdown import AXES, legend, markdown
 from mansu.bench.study.page import page
 from mansu.bench.study.report import bench
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
@@ -157,6 +157,17 @@ def test_a_table_names_every_method_and_the_base(job: Job) -> None:
     assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org/", "")  # names of vocabularies
     assert drawing.startswith("<svg")
     assert "GradDiff: " in drawing  # in words, for a screen reader
+
+
+def test_tables_of_several_suites_need_their_legend_once(job: Job) -> None:
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
+    bare, whole, once = markdown(found, notes=False), markdown(found), legend(Criteria())
+    rows = [line for line in whole.splitlines() if line.startswith("|")]
+    assert [line for line in bare.splitlines() if line.startswith("|")] == rows
+    for said in ("Axes: F, forgetting", "Neighbours, other facts"):
+        assert said in whole
+        assert said in once
+        assert said not in bare
 
 
 def test_a_table_says_where_models_were_trained(job: Job, tmp_path: Path) -> None:

@@ -2,26 +2,28 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from mansu.bench.study.judging import Criteria
 from mansu.bench.study.summary import Document, Line, Over
 
 Show = Callable[[Mapping[str, Over | None]], str]
 
 
-def markdown(found: Document) -> str:
-    """Return both tables, with what their columns mean."""
-    parts = [
-        f"### {found.suite}",
-        intro(found),
-        "\n".join(_table(found, AXES)),
-        rule(found),
-        "\n".join(_table(found, COSTS, with_base=False)),
-        COSTS_NOTE,
-    ]
+def markdown(found: Document, *, notes: bool = True) -> str:
+    """Return the tables, with `notes` on what their columns mean: a page of several suites needs `legend` but once."""
+    tables = [(_table(found, AXES), rule(found)), (_table(found, COSTS, with_base=False), COSTS_NOTE)]
     if attacked(found):
-        parts += ["\n".join(_table(found, ATTACKS)), ATTACKS_NOTE]
+        tables.append((_table(found, ATTACKS), ATTACKS_NOTE))
     if told_apart(found):
-        parts += ["\n".join(_table(found, TOFU)), TOFU_NOTE]
+        tables.append((_table(found, TOFU), TOFU_NOTE))
+    parts = [f"### {found.suite}", intro(found)]
+    for table, note in tables:
+        parts += ["\n".join(table), *([note] if notes else [])]
     return "\n\n".join(parts) + "\n"
+
+
+def legend(criteria: Criteria) -> str:
+    """Return what the columns of every suite's tables mean, and what each axis asks for."""
+    return "\n\n".join((_rule(criteria, ""), COSTS_NOTE, ATTACKS_NOTE)) + "\n"
 
 
 def intro(found: Document) -> str:
@@ -58,8 +60,11 @@ def told_apart(found: Document) -> bool:
 
 def rule(found: Document) -> str:
     """Return what each axis asks for."""
-    criteria, chance = found.criteria, found.base.get("chance")
-    guessing = "" if chance is None else f" ({chance.value:.3f})"
+    chance = found.base.get("chance")
+    return _rule(found.criteria, "" if chance is None else f" ({chance.value:.3f})")
+
+
+def _rule(criteria: Criteria, guessing: str) -> str:
     return (
         f"Axes: F, forgetting: accuracy on held-out wordings at most {criteria.above_chance:g} above chance{guessing} "
         f"in both precisions. R, retention: no row loses more than {criteria.loss:g}, perplexity rises at most "
