@@ -11,11 +11,11 @@ import argparse
 import json
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mansu.bench.ablations import ABLATIONS
+from mansu.config import read_config
 from verify.contract.audit import Audit
 from verify.contract.result import Result
 
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, help="TOML of settings that every row has")
     parser.add_argument("--ablations", nargs="+", choices=tuple(ABLATIONS), default=tuple(ABLATIONS), metavar="NAME")
     chosen = parser.parse_args()
-    common = tomllib.loads(chosen.config.read_text(encoding="utf-8")) if chosen.config else {}
+    common = read_config(chosen.config).model_dump(mode="json", exclude_unset=True)
     columns = {}
     for name in (MANSU, *chosen.ablations):
         folder = chosen.out / "".join(letter if letter.isalnum() else "-" for letter in name)

@@ -158,12 +158,9 @@ def edit_circuit(
     objective = Objective(data.forget, data.retained, weights, Sizes(), rng, data.contexts)
     for layer in inside.values():
         layer.weight.requires_grad_(True)
-    with (
-        steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance,
-        products(config.training_products),
-    ):
-        bound = fisher(inside, retain_losses(objective, model, config.fisher_batches), progress=advance)
     with products(config.training_products):
+        with steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance:
+            bound = fisher(inside, retain_losses(objective, model, config.fisher_batches), progress=advance)
         saliency = forget_gradient(model, inside, data.forget, steps)
     for layer in inside.values():
         layer.weight.requires_grad_(False)
