@@ -85,10 +85,16 @@ class Config(Schema):
     )
     text_length: int = Field(default=40, ge=8, description="tokens of each such text, and of each cut of your prose")
     # solve
-    steps: int = Field(default=36, ge=1, description="training steps before the first snap")
-    steps_between: int = Field(default=9, ge=1, description="training steps between two snaps")
+    steps: int = Field(default=28, ge=1, description="training steps before the first snap")
+    steps_between: int = Field(default=7, ge=1, description="training steps between two snaps")
     learning_rate: float = Field(
-        default=3e-3, gt=0, description="of Adam on the masked parameters; 0.7 of it after the first snap"
+        default=3e-3, gt=0, description="of Adam on the masked parameters, until the first snap"
+    )
+    rate_after_snap: float = Field(
+        default=0.6, gt=0, le=1, description="share of the learning rate after the first snap"
+    )
+    rate_decay: float = Field(
+        default=0.6, gt=0, le=1, description="share of the rate that each further snap leaves; 1: it stays"
     )
     training_products: Literal["bfloat16", "float32"] = Field(
         default="bfloat16", description="type of the matrix products in training; what is measured never uses it"
@@ -146,12 +152,23 @@ class Config(Schema):
         "prompts like those trained on end nearer 0, and training does not stop while they are above it",
     )
     prompt_divergence_weight: float = Field(
-        default=2.0,
+        default=3.0,
         ge=0,
         description="weight, against the forget term, of the divergence from the base on retain prompts",
     )
+    answer_divergence_weight: float = Field(
+        default=3.0,
+        ge=0,
+        description="the same among the answers that a retain prompt is asked among, by themselves: a model may put "
+        "little on all of them",
+    )
     text_divergence_weight: float = Field(
-        default=2.0, ge=0, description="the same on texts: the sampled ones and your prose"
+        default=3.0, ge=0, description="the same on texts: the sampled ones and your prose"
+    )
+    retain_after_nf4: bool = Field(
+        default=True,
+        description="half of what is retained in training is retained after NF4, against the base after NF4; false, to "
+        "compare with: all of it in full precision",
     )
     # deployments to survive, all at once
     profiles: tuple[Profile, ...] = Field(

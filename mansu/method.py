@@ -13,7 +13,12 @@ _MASKED = {
 
 def described(config: Config) -> str:
     """Return the manifest's `method.name`: the mask, what of retention was left out, and the floor."""
-    missing = [name for name, kept in (("null space", config.null_space), ("Fisher", config.fisher)) if not kept]
+    parts = {
+        "null space": config.null_space,
+        "Fisher": config.fisher,
+        "retention after NF4": config.retain_after_nf4,
+    }
+    missing = [name for name, kept in parts.items() if not kept]
     without = f" without {' and '.join(missing)}," if missing else ""
     return f"{_MASKED[config.mask]} training{without} {_floor(config)}{_finish(config)}"
 

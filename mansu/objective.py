@@ -6,7 +6,7 @@ alternatives do on average, or a given distance below.
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,13 +23,33 @@ _NEARLY_ONE = 0.999  # keeps log(1 − p) finite at p = 1
 class Weights:
     """Weights of the retain terms against the forget term, and where that one is smallest.
 
-    Both are divergences from the base, so that what is retained stays as it was and does not improve either. `level` is
-    how far from its alternatives' mean an answer's logit is to end on trained prompts (`forget_term`).
+    All are divergences from the base (`Divergences`), so that what is retained stays as it was and does not improve
+    either. `level` is how far from its alternatives' mean an answer's logit is to end on trained prompts
+    (`forget_term`).
     """
 
     prompts: float = 1.0
     text: float = 1.2
     level: float = 0.0
+    answers: float = 0.0
+
+    def of(self, diverged: "Divergences") -> Tensor:
+        """Return the weighted sum of the retain terms."""
+        total = self.prompts * diverged.prompts + self.text * diverged.texts
+        return total + self.answers * diverged.answers if self.answers else total
+
+
+@dataclass(frozen=True, slots=True)
+class Divergences:
+    """Mean KL(base ‖ model) in nats, scalars: after prompts, of the answers alone after them, and within texts.
+
+    Of the answers alone: both distributions restricted to the prompt's pool, among which it is asked. Where a model
+    puts little on any of them, the first is small however they are ordered.
+    """
+
+    prompts: Tensor
+    answers: Tensor
+    texts: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +59,10 @@ class Sizes:
     forget: int = 64
     retain: int = 48
     text: int = 12
+
+    def halved(self) -> "Sizes":
+        """Return what is retained in two halves: a batch in full precision and another after NF4 take as long."""
+        return replace(self, retain=self.retain // 2, text=self.text // 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +95,15 @@ class Objective:
         answers = prompts.answers_of(every, logits.device)
         return forget_term(logits, answers, list(prompts.pools), level=self.weights.level)
 
-    def retain_loss(self, model: Any) -> Tensor:
-        """Return the weighted retain terms on fresh batches of the retain set and of text."""
-        prompts = draw(self.rng, len(self.retained.prompts), self.sizes.retain)
-        texts = draw(self.rng, self.retained.texts.ids.shape[0], self.sizes.text)
-        kept, written = retain_divergences(model, self.retained, prompts, texts)
-        return self.weights.prompts * kept + self.weights.text * written
+    def retain_loss(self, model: Any, retained: Retained | None = None) -> Tensor:
+        """Return the weighted retain terms on fresh batches of the retain set and of text.
+
+        `retained` holds other predictions on them than `self.retained` does: those of the base after NF4.
+        """
+        retained = retained or self.retained
+        prompts = draw(self.rng, len(retained.prompts), self.sizes.retain)
+        texts = draw(self.rng, retained.texts.ids.shape[0], self.sizes.text)
+        return self.weights.of(retain_divergences(model, retained, prompts, texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +128,7 @@ class Evaluation:
 
     def retaining(self, model: Any) -> Tensor:
         """Return the weighted sum of the retain terms."""
-        kept, written = retain_divergences(model, self.retained, self.prompts, self.texts)
-        return self.weights.prompts * kept + self.weights.text * written
+        return self.weights.of(retain_divergences(model, self.retained, self.prompts, self.texts))
 
     @torch.no_grad()
     def values(self, model: Any) -> tuple[float, float]:
@@ -110,14 +136,18 @@ class Evaluation:
         return float(self.forgetting(model)), float(self.retaining(model))
 
 
-def retain_divergences(
-    model: Any, retained: Retained, prompts: Sequence[int], texts: Sequence[int]
-) -> tuple[Tensor, Tensor]:
-    """Return the mean KL(base ‖ model) in nats after the chosen prompts, and at every position of the chosen texts."""
+def retain_divergences(model: Any, retained: Retained, prompts: Sequence[int], texts: Sequence[int]) -> Divergences:
+    """Return how far a model is from the base after the chosen prompts, and at every position of the chosen texts."""
+    before = retained.prompt_reference[list(prompts)].float()
     after = last_logits(model, retained.prompts, prompts).log_softmax(-1)
+    answers = [
+        divergence(was[pool].log_softmax(-1), now[pool].log_softmax(-1))
+        for was, now, pool in zip(before, after, (list(retained.prompts.pools[i]) for i in prompts), strict=True)
+    ]
     within = model(input_ids=retained.texts.ids[list(texts)]).logits.float().log_softmax(-1)
-    return (
-        divergence(retained.prompt_reference[list(prompts)].float(), after).mean(),
+    return Divergences(
+        divergence(before, after).mean(),
+        torch.stack(answers).mean(),
         divergence(retained.text_reference[list(texts)].float(), within).mean(),
     )
 

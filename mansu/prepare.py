@@ -73,14 +73,16 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
         advance(1)
     prose = cut_texts(language.tokenizer, request.prose, length=config.text_length)
     texts = Texts(torch.cat([texts.ids, prose.ids.to(texts.ids.device)])) if prose else texts
-    with steps.step("The base's predictions to retain", 2) as advance:
-        prompt_reference = last_log_probabilities(model, retain)
+    with steps.step("The base's predictions to retain", 1) as advance:
+        retained = predicted(model, retain, texts)
         advance(1)
-        text_reference = text_log_probabilities(model, texts)
-        advance(1)
-    retained = Retained(retain, prompt_reference, texts, text_reference)
     before = contexts(language.tokenizer, request.forget.train, config.context_share)
     return Data(request, pool_of, forget, forget_validation, retained, before)
+
+
+def predicted(model: Any, prompts: Prompts, texts: Texts) -> Retained:
+    """Record what the model predicts after each prompt and at each position of each text, to retain it."""
+    return Retained(prompts, last_log_probabilities(model, prompts), texts, text_log_probabilities(model, texts))
 
 
 def _prompts(tokenizer: Any, facts: Sequence[Fact], pool_of: Pools) -> Prompts:

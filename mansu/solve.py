@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mansu.compensation import compensate
+from mansu.deployed import Deployed
 from mansu.finish import Finish, exchange, minimal, trace
 from mansu.floors import Floor
 from mansu.frontier import FrontierPoint, Measurement, Stopping, Trials
@@ -27,13 +28,15 @@ from mansu.sampled import gradients_at
 class Schedule:
     """How long to train and how to snap: after `steps`, each of `snaps` fixes that share of what is still free.
 
+    The rate falls to `rate_after_snap` of itself at the first snap, to `rate_decay` of that at each further one.
     `floor` says how a parameter is fixed; all but the default are there to compare with, after as much training.
     """
 
     steps: int = 16
     steps_between: int = 8
     learning_rate: float = 2e-3
-    rate_after_snap: float = 0.7
+    rate_after_snap: float = 0.6
+    rate_decay: float = 0.6
     products: Precision = "float32"
     snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
     floor: Floor = field(default_factory=Floor)
@@ -48,12 +51,14 @@ class Retention:
     """What retention binds the solver to, by layer name.
 
     `fisher` is the diagonal Fisher at the masked parameters, float32 `[n]`; `moments` the second moments of the retain
-    inputs, float32 `[in, in]`, or None for snaps without compensation.
+    inputs, float32 `[in, in]`, or None for snaps without compensation. With `deployed` half of what is retained in
+    training is retained after NF4.
     """
 
     fisher: Mapping[str, Tensor]
     null_space: NullSpace
     moments: Mapping[str, Tensor] | None = None
+    deployed: Deployed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def solve(
     untouched = fingerprint(chosen, mask)
 
     def training(steps: int, rate: float) -> None:
-        train(model, masked, objective, retained.null_space, steps, rate, bounds, schedule.products, progress)
+        train(model, masked, objective, retained, steps, rate, bounds, schedule.products, progress)
 
     def snapping(share: float) -> None:
         _snap(masked, share, schedule.floor, retained.moments, bounds.reach)
@@ -117,6 +122,7 @@ def solve(
 
     found: Measurement | None = None
     training(schedule.steps, schedule.learning_rate)
+    rate = schedule.learning_rate * schedule.rate_after_snap
     for share in schedule.snaps:
         snapping(share)
         hold()
@@ -126,7 +132,8 @@ def solve(
         found = _enough(masked, trials, snapping, (1.0,) if retained.moments is None else TRIAL_SNAPS)
         if found is not None:
             break
-        training(schedule.steps_between, schedule.learning_rate * schedule.rate_after_snap)
+        training(schedule.steps_between, rate)
+        rate *= schedule.rate_decay
     hold()
     if finish is not None:
         _finish(masked, trials, found, finish, bounds, hold)
@@ -187,7 +194,7 @@ def train(
     model: Any,
     masked: Masked,
     objective: Objective,
-    null_space: NullSpace,
+    retained: Retention,
     steps: int,
     learning_rate: float,
     bounds: Bounds,
@@ -198,12 +205,24 @@ def train(
     for _ in range(steps):
         layers, places = masked.layers, masked.indices
         with products(precision):
-            forget = gradients_at(lambda: objective.forget_loss(model), layers, places, null_space.project)
-            retain = gradients_at(lambda: objective.retain_loss(model), layers, places)
+            forget = gradients_at(lambda: objective.forget_loss(model), layers, places, retained.null_space.project)
+            retain = _retain_gradient(model, masked, objective, retained.deployed)
         _adam(masked, forget + retain, learning_rate)
         _bound(masked, bounds)
         masked.write()
         progress(1)
+
+
+def _retain_gradient(model: Any, masked: Masked, objective: Objective, deployed: Deployed | None) -> Tensor:
+    """Return the gradient of the retain terms in full precision; with `deployed`, its mean with that after NF4."""
+    layers, places = masked.layers, masked.indices
+    full = gradients_at(lambda: objective.retain_loss(model), layers, places)
+    if deployed is None:
+        return full
+    deployed.follow(masked)
+    with deployed.shown():
+        after = gradients_at(lambda: objective.retain_loss(model, deployed.retained), layers, places)
+    return (full + after) / 2
 
 
 def _adam(masked: Masked, gradient: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:

@@ -31,7 +31,8 @@ def stopping(data: Data, config: Config) -> Stopping:
 
     @torch.no_grad()
     def retained(model: Any) -> float:
-        return float(sum(retain_divergences(model, data.retained, prompts, texts)))
+        diverged = retain_divergences(model, data.retained, prompts, texts)
+        return float(diverged.prompts + diverged.texts)
 
     @torch.no_grad()
     def lead(model: Any) -> float:

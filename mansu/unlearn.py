@@ -15,6 +15,7 @@ from mansu.base import CPU, Base, open_base, open_language, working_copy
 from mansu.circuit_search import attributed, smallest, split_pairs
 from mansu.claims import forget_accuracy, measure_claims
 from mansu.config import Config
+from mansu.deployed import deployed
 from mansu.finish import finishing
 from mansu.floors import Floor
 from mansu.frontier import Frontier
@@ -154,8 +155,14 @@ def edit_circuit(
     regions = _regions(describe(model), circuit, layers, config)
     inside = {name: layers[name] for name in regions}
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
-    weights = Weights(config.prompt_divergence_weight, config.text_divergence_weight, config.answer_level)
-    objective = Objective(data.forget, data.retained, weights, Sizes(), rng, data.contexts)
+    weights = Weights(
+        prompts=config.prompt_divergence_weight,
+        text=config.text_divergence_weight,
+        answers=config.answer_divergence_weight,
+        level=config.answer_level,
+    )
+    sizes = Sizes().halved() if config.retain_after_nf4 else Sizes()
+    objective = Objective(data.forget, data.retained, weights, sizes, rng, data.contexts)
     for layer in inside.values():
         layer.weight.requires_grad_(True)
     with products(config.training_products):
@@ -185,7 +192,12 @@ def edit_circuit(
         if config.error_compensation and config.floor == "levels"
         else None
     )
-    retained = Retention(bound.at(mask.indices), space, kept)
+    after_nf4 = None
+    if config.retain_after_nf4:
+        with steps.step("The base's predictions after NF4", 1) as advance:
+            after_nf4 = deployed(model, mask, data.retained)
+            advance(1)
+    retained = Retention(bound.at(mask.indices), space, kept, after_nf4)
     del saliency, bound, moments  # one value for every parameter of the circuit and more, and not needed any more
     return _solve(model, base, mask, objective, retained, data, config, steps, frontier=frontier)
 
@@ -240,6 +252,8 @@ def _solve(
         steps=config.steps,
         steps_between=config.steps_between,
         learning_rate=config.learning_rate,
+        rate_after_snap=config.rate_after_snap,
+        rate_decay=config.rate_decay,
         products=config.training_products,
         snaps=config.snaps,
         floor=Floor(config.floor, progressive=config.progressive),

@@ -15,6 +15,10 @@ SAID = {
     "no circuit, same layers": "layer-restricted contrast-masked training with progressive snapping to NF4 levels",
     "no null space": "circuit-restricted masked training without null space, with progressive snapping to NF4 levels",
     "no Fisher": "circuit-restricted masked training without Fisher, with progressive snapping to NF4 levels",
+    "no retention after NF4": (
+        "circuit-restricted masked training without retention after NF4, with progressive snapping to NF4 levels"
+    ),
+    "no divergence among answers": USUAL,  # a weight of zero is in the settings
     "no floor": "circuit-restricted masked training without a floor, rounded to the stored dtype",
     "floor without freezing absmax": f"{USUAL}, absmax holders included",
     "floor in the paper's form": "circuit-restricted masked training with updates scaled up to a bin width at its end",

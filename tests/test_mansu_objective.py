@@ -1,8 +1,14 @@
 """The forget term loses answers without inverting them."""
 
-import torch
+from types import SimpleNamespace
+from typing import Any
 
-from mansu.objective import divergence, forget_term
+import pytest
+import torch
+from tiny_baselines import known
+
+from mansu.objective import Divergences, Weights, divergence, forget_term, retain_divergences
+from mansu.prepare import predicted
 
 POOL = [(1, 2, 3)]
 ANSWER = torch.tensor([1])
@@ -30,3 +36,45 @@ def test_divergence_is_zero_only_at_the_reference() -> None:
     reference = torch.randn(3, 7, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
     assert torch.allclose(divergence(reference, reference), torch.zeros(3), atol=1e-6)
     assert bool((divergence(reference, torch.zeros(3, 7).log_softmax(-1)) > 0).all())
+
+
+class Shifted:
+    """The tiny model with so much more on every answer's logit, and on those of the first half."""
+
+    def __init__(self, every: float, half: float) -> None:
+        self.model = known().fresh()
+        self.device = self.model.device
+        pool = list(known().data.retained.prompts.pools[0])
+        self.shift = torch.zeros(self.model.config.vocab_size)
+        self.shift[pool] += every
+        self.shift[pool[: len(pool) // 2]] += half
+
+    def __call__(self, **inputs: Any) -> Any:
+        return SimpleNamespace(logits=self.model(**inputs).logits + self.shift)
+
+
+@torch.no_grad()
+def diverged(model: Any, base: Any) -> Divergences:
+    given = known().data.retained
+    retained = predicted(base, given.prompts, given.texts)
+    return retain_divergences(model, retained, range(len(given.prompts)), range(2))
+
+
+def test_the_base_does_not_diverge_from_itself() -> None:
+    same = diverged(known().fresh(), known().fresh())
+    assert max(float(same.prompts), float(same.answers), float(same.texts)) < 1e-4
+
+
+def test_answers_count_by_themselves_however_little_the_model_puts_on_them() -> None:
+    likely = diverged(Shifted(0.0, 0.5), Shifted(0.0, 0.0))
+    unlikely = diverged(Shifted(-12.0, 0.5), Shifted(-12.0, 0.0))
+    assert float(unlikely.prompts) < float(likely.prompts) / 20
+    assert float(unlikely.answers) == pytest.approx(float(likely.answers), rel=0.05)
+    together = diverged(Shifted(-2.0, 0.0), Shifted(0.0, 0.0))
+    assert float(together.prompts) > 0.05
+    assert float(together.answers) < 1e-3
+
+
+def test_retain_terms_are_weighed_one_by_one() -> None:
+    weights = Weights(prompts=2.0, text=3.0, answers=5.0)
+    assert float(weights.of(Divergences(*torch.tensor([1.0, 0.1, 0.01])))) == pytest.approx(2.0 + 0.5 + 0.03)

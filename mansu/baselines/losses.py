@@ -55,8 +55,8 @@ def retain_cross_entropy(model: Any, retained: Retained, batch: Batch) -> Tensor
 
 def retain_divergence(model: Any, retained: Retained, batch: Batch) -> Tensor:
     """KL(base ‖ model) in nats after the retain prompts, plus that at every position of the retain texts."""
-    prompts, texts = retain_divergences(model, retained, batch.retain, batch.texts)
-    return prompts + texts
+    diverged = retain_divergences(model, retained, batch.retain, batch.texts)
+    return diverged.prompts + diverged.texts
 
 
 def retain_loss(kind: RetainKind, model: Any, retained: Retained, batch: Batch) -> Tensor:

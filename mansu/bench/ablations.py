@@ -20,6 +20,8 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "no circuit, same layers": {"mask": "layers"},
         "no null space": {"null_space": False},
         "no Fisher": {"fisher": False},
+        "no retention after NF4": {"retain_after_nf4": False},
+        "no divergence among answers": {"answer_divergence_weight": 0.0},
         "no floor": {"floor": "none"},
         "floor without freezing absmax": {"floor": "unfrozen"},
         "floor in the paper's form": {"floor": "bin_width"},

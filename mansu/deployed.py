@@ -1,0 +1,72 @@
+"""The model as NF4 deploys it, while an edit of it is solved for: what is retained has to stay there too.
+
+No absmax moves while an edit is solved (the mask holds no holder of one, save under the floor `unfrozen`), so that NF4
+gives every weight outside the mask what it gives it in the base. Only the masked ones have to follow.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mansu.mask import Mask
+from mansu.masked import Masked
+from mansu.objective import Retained
+from mansu.prepare import predicted
+from verify.behaviour.modules import nf4_linears
+from verify.nf4 import dequantize, quantize
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """The linear `layers` and the `weights` that NF4 (blocks of 64) gives them, `[out, in]`, by name.
+
+    `base` are the base's weights after NF4 at the masked places, `[n]` by layer; `retained` what it then predicts.
+    """
+
+    layers: Mapping[str, nn.Linear]
+    weights: Mapping[str, Tensor]
+    base: Mapping[str, Tensor]
+    retained: Retained
+
+    def follow(self, masked: Masked) -> None:
+        """Move what the edit has moved to where that stands; the rest of the mask is as the base is after NF4.
+
+        A moved parameter is on a level already, where NF4 leaves it, or is to be snapped near to where it is.
+        """
+        for name, part in masked.slices.items():
+            base, flat = self.base[name], self.weights[name].view(-1)
+            moved = torch.where(masked.moved[part].to(flat.device), masked.master[part].to(flat), base)
+            flat[masked.indices[name]] = moved
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Let the model have the weights after NF4 while the context is open."""
+        with _weights(self.layers, self.weights):
+            yield
+
+
+@torch.no_grad()
+def deployed(model: Any, mask: Mask, retained: Retained) -> Deployed:
+    """Quantize the base `model`, and record what it then predicts on what is retained."""
+    layers = nf4_linears(model)
+    weights = {name: dequantize(quantize(layer.weight.data), layer.weight.dtype) for name, layer in layers.items()}
+    base = {name: weights[name].view(-1)[index] for name, index in mask.indices.items()}
+    with _weights(layers, weights):
+        after_nf4 = predicted(model, retained.prompts, retained.texts)
+    return Deployed(layers, weights, base, after_nf4)
+
+
+@contextmanager
+def _weights(layers: Mapping[str, nn.Linear], weights: Mapping[str, Tensor]) -> Iterator[None]:
+    own = {name: layer.weight.data for name, layer in layers.items()}
+    try:
+        for name, layer in layers.items():
+            layer.weight.data = weights[name]
+        yield
+    finally:
+        for name, layer in layers.items():
+            layer.weight.data = own[name]
