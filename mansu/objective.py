@@ -91,9 +91,7 @@ class Objective:
         prompts = self.forget.subset(draw(self.rng, len(self.forget), self.sizes.forget))
         if self.contexts is not None:
             prompts = self.contexts.before(prompts, self.rng)
-        logits = last_logits(model, prompts, every := range(len(prompts)))
-        answers = prompts.answers_of(every, logits.device)
-        return forget_term(logits, answers, list(prompts.pools), level=self.weights.level)
+        return forget_term(*asked(model, prompts), level=self.weights.level)
 
     def retain_loss(self, model: Any, retained: Retained | None = None) -> Tensor:
         """Return the weighted retain terms on fresh batches of the retain set and of text.
@@ -121,10 +119,7 @@ class Evaluation:
 
     def forgetting(self, model: Any) -> Tensor:
         """Return the forget term."""
-        chosen = range(len(self.forget))
-        logits = last_logits(model, self.forget, chosen)
-        answers = self.forget.answers_of(chosen, logits.device)
-        return forget_term(logits, answers, list(self.forget.pools), level=self.weights.level)
+        return forget_term(*asked(model, self.forget), level=self.weights.level)
 
     def retaining(self, model: Any) -> Tensor:
         """Return the weighted sum of the retain terms."""
@@ -152,7 +147,18 @@ def retain_divergences(model: Any, retained: Retained, prompts: Sequence[int], t
     )
 
 
-def forget_term(logits: Tensor, answers: Tensor, pools: list[tuple[int, ...]], *, level: float = 0.0) -> Tensor:
+Asked = tuple[Tensor, Tensor, Sequence[tuple[int, ...]]]
+"""Logits `[B, vocabulary]`, and each prompt's answer `[B]` and pool as token ids."""
+
+
+def asked(model: Any, prompts: Prompts) -> Asked:
+    """Ask a model all of these prompts."""
+    every = range(len(prompts))
+    logits = last_logits(model, prompts, every)
+    return logits, prompts.answers_of(every, logits.device), prompts.pools
+
+
+def forget_term(logits: Tensor, answers: Tensor, pools: Sequence[tuple[int, ...]], *, level: float = 0.0) -> Tensor:
     """−log(1 − p) of the answer, plus how far its logit is from `level` above its alternatives' mean (Huber).
 
     Both are bounded below by zero: no runaway. At level 0 there is no reward for an inverted answer; a little below it,

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from mansu.config import Config
-from mansu.examples import Prompts, answer_accuracy, draw, last_logits
+from mansu.examples import Prompts, answer_accuracy, draw
 from mansu.frontier import Stopping
-from mansu.objective import leads, retain_divergences
+from mansu.objective import asked, leads, retain_divergences
 from mansu.prepare import Data
 from verify.behaviour.modules import nf4_linears
 from verify.nf4 import dequantize, quantize
@@ -36,9 +36,7 @@ def stopping(data: Data, config: Config) -> Stopping:
 
     @torch.no_grad()
     def lead(model: Any) -> float:
-        every = range(len(forget))
-        logits = last_logits(model, forget, every)
-        return float(leads(logits, forget.answers_of(every, logits.device), forget.pools).mean())
+        return float(leads(*asked(model, forget)).mean())
 
     return Stopping(
         accuracy=lambda model: answer_accuracy(model, forget),
