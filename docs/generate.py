@@ -81,7 +81,7 @@ def readme(text: str) -> str:
 
 def results_page(text: str) -> str:
     """Return docs/results.md with every table of docs/results/ renewed, as `mansu bench` prints it."""
-    for path in sorted(RESULTS.glob("seed-*/*.json")):
+    for path in sorted(RESULTS.glob("seed*/*.json")):
         found = Document.model_validate_json(path.read_bytes())
         marker = f"results: {path.parent.name}/{path.stem}"
         text = renewed(text, marker, f"\n{markdown(found, notes=False)}\n")

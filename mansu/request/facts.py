@@ -1,0 +1,117 @@
+"""Facts: the lines of a set made ready for use, and what each is chosen among."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mansu.request.lines import LETTERS, Cloze, Line, MultipleChoice, Prose, set_error
+from verify.behaviour.probes import answer_token
+from verify.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One wording of one fact, ready for use. `wording` counts the wordings of a fact in the order of the set.
+
+    Of multiple choice, `stem` is the question, with which the prompt begins, and `choice` the right choice in words.
+    """
+
+    prompt: str
+    answer: str
+    group: str
+    fact: str
+    wording: int
+    alternatives: tuple[str, ...]
+    corrupt: str | None
+    stem: str = ""
+    choice: str = ""
+
+
+def facts_of(lines: Sequence[Line]) -> tuple[list[Fact], list[str]]:
+    """Return the facts, wordings counted and multiple choice spelled out, and the prose.
+
+    What is there twice counts once: a probe that repeats another is no evidence. Raises `UsageError` ME202 for a
+    prompt with two answers.
+    """
+    seen: Counter[tuple[str, str]] = Counter()
+    answers: dict[tuple[str, str], str] = {}
+    facts, prose = [], dict[str, None]()
+    for line in lines:
+        if isinstance(line, Prose):
+            prose[line.text] = None
+            continue
+        cloze = _as_cloze(line) if isinstance(line, MultipleChoice) else line
+        prompt, answer = cloze.prompt.rstrip(), cloze.answer.strip()
+        known = answers.get((cloze.group, prompt))
+        if known == answer:
+            continue
+        if known is not None:
+            raise UsageError(
+                "one prompt of a group has two answers",
+                expected="one answer to a prompt, and wrong ones as its alternatives",
+                found=f"{prompt!r} → {known!r} and {answer!r}",
+                remedy="keep one of the lines",
+                error_id="ME202",
+            )
+        answers[cloze.group, prompt] = answer
+        identity = cloze.fact or cloze.answer
+        wording = seen[cloze.group, identity]
+        seen[cloze.group, identity] += 1
+        facts.append(
+            Fact(
+                prompt=prompt,
+                answer=answer,
+                group=cloze.group,
+                fact=identity,
+                wording=wording,
+                alternatives=tuple(a.strip() for a in cloze.alternatives),
+                corrupt=cloze.corrupt,
+                stem=line.question if isinstance(line, MultipleChoice) else "",
+                choice=line.choices[line.answer] if isinstance(line, MultipleChoice) else "",
+            )
+        )
+    return facts, list(prose)
+
+
+def _as_cloze(line: MultipleChoice) -> Cloze:
+    if line.answer >= len(line.choices):
+        raise set_error("ME202", "a multiple-choice answer is not an index of its choices", line.question, "too large")
+    options = "\n".join(f"{letter}. {choice}" for letter, choice in zip(LETTERS, line.choices, strict=False))
+    letters = tuple(LETTERS[: len(line.choices)])
+    tail = f"\n{options}\nAnswer:"
+    return Cloze(
+        prompt=line.question + tail,
+        corrupt=None if line.corrupt is None else line.corrupt + tail,
+        answer=letters[line.answer],
+        alternatives=letters[: line.answer] + letters[line.answer + 1 :],
+        group=line.group,
+        fact=line.fact or line.question,
+    )
+
+
+def pools(facts: Sequence[Fact]) -> dict[tuple[str, str, int], tuple[str, ...]]:
+    """Return the answers that each fact's choice is made among: its own alternatives, or all answers of its group."""
+    by_group: dict[str, set[str]] = defaultdict(set)
+    for fact in facts:
+        by_group[fact.group].add(fact.answer)
+    return {
+        (f.group, f.fact, f.wording): tuple(sorted({f.answer, *f.alternatives}))
+        if f.alternatives
+        else tuple(sorted(by_group[f.group]))
+        for f in facts
+    }
+
+
+def require_answer_tokens(tokenizer: Any, facts: Sequence[Fact]) -> None:
+    """Raise `UsageError` ME204 if an answer of these facts tokenizes to nothing."""
+    for fact in facts:
+        for answer in (fact.answer, *fact.alternatives):
+            if answer_token(tokenizer, answer) is None:
+                raise UsageError(
+                    "an answer tokenizes to nothing",
+                    expected="an answer of at least one token",
+                    found=f"{answer!r} after {fact.prompt!r}",
+                    remedy="correct or drop the line",
+                    error_id="ME204",
+                )
