@@ -19,6 +19,7 @@ from mansu.baselines.losses import (
     negative_preference,
     reference_log_probabilities,
 )
+from mansu.circuit_edit import edit_circuit
 from mansu.config import Config
 from mansu.examples import Prompts, Texts, answer_accuracy, draw, last_log_probabilities, tokenize
 from mansu.examples import text_log_probabilities as text_predictions
@@ -26,7 +27,7 @@ from mansu.objective import Objective, Retained, Sizes, Weights
 from mansu.prepare import prepare
 from mansu.progress import Steps
 from mansu.request import Fact, Request, Split
-from mansu.unlearn import edit_circuit, find_circuit
+from mansu.unlearn import find_circuit
 from verify.behaviour.modules import nf4_linears
 
 HELD_OUT = 3

@@ -10,12 +10,12 @@ from mansu.baselines import METHODS, Baseline, Method, run, run_at
 from mansu.bench.ablations import ABLATIONS, ablated
 from mansu.bench.study.document import EditRecord, Tried
 from mansu.bench.study.training import Training
+from mansu.circuit_edit import edit_circuit
 from mansu.config import Config
 from mansu.cost import Cost, added, metered
 from mansu.frontier import FrontierPoint
 from mansu.progress import Steps
 from mansu.solve import Edit
-from mansu.unlearn import edit_circuit
 from verify.errors import UsageError
 
 MANSU = "mansu"
