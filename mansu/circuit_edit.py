@@ -151,6 +151,7 @@ def _solve(
     schedule = Schedule(
         steps=config.steps,
         steps_between=config.steps_between,
+        extensions=config.extensions,
         learning_rate=config.learning_rate,
         rate_after_snap=config.rate_after_snap,
         rate_decay=config.rate_decay,
@@ -162,7 +163,7 @@ def _solve(
     finish = None  # of the other floors nothing lies on the lattice
     if config.floor == "levels":
         finish = finishing(data, objective.weights, config, steps.say, frontier=frontier)
-    total = config.steps + config.steps_between * (len(config.snaps) - 1)
+    total = config.steps + config.steps_between * (config.extensions + len(config.snaps) - 1)
     snaps = schedule.floor.snaps
 
     def after_snap(free: int, changed: int) -> None:

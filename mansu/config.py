@@ -87,6 +87,12 @@ class Config(Schema):
     # solve
     steps: int = Field(default=28, ge=1, description="training steps before the first snap")
     steps_between: int = Field(default=7, ge=1, description="training steps between two snaps")
+    extensions: int = Field(
+        default=4,
+        ge=0,
+        description="how often training before the first snap is lengthened by `steps_between`, while an edit that is "
+        "snapped there on trial misses `forget_target` on validation wordings",
+    )
     learning_rate: float = Field(
         default=3e-3, gt=0, description="of Adam on the masked parameters, until the first snap"
     )

@@ -28,12 +28,15 @@ from mansu.sampled import gradients_at
 class Schedule:
     """How long to train and how to snap: after `steps`, each of `snaps` fixes that share of what is still free.
 
-    The rate falls to `rate_after_snap` of itself at the first snap, to `rate_decay` of that at each further one.
+    Before the first snap training goes on by `steps_between` at a time, at most `extensions` times, while an edit
+    snapped there would miss the target: what is forgotten is forgotten then, and what follows a snap repairs. The rate
+    falls to `rate_after_snap` of itself at the first snap, to `rate_decay` of that at each further one.
     `floor` says how a parameter is fixed; all but the default are there to compare with, after as much training.
     """
 
     steps: int = 16
     steps_between: int = 8
+    extensions: int = 0
     learning_rate: float = 2e-3
     rate_after_snap: float = 0.6
     rate_decay: float = 0.6
@@ -120,8 +123,13 @@ def solve(
     def hold() -> None:
         assert fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
 
+    portions = (1.0,) if retained.moments is None else TRIAL_SNAPS
     found: Measurement | None = None
     training(schedule.steps, schedule.learning_rate)
+    for _ in range(schedule.extensions):
+        if not _misses_target(masked, trials, snapping, portions):
+            break
+        training(schedule.steps_between, schedule.learning_rate)
     rate = schedule.learning_rate * schedule.rate_after_snap
     for share in schedule.snaps:
         snapping(share)
@@ -129,7 +137,7 @@ def solve(
         after_snap(int(masked.free.sum()), masked.changed)
         if not masked.free.any():
             break
-        found = _enough(masked, trials, snapping, (1.0,) if retained.moments is None else TRIAL_SNAPS)
+        found = _enough(masked, trials, snapping, portions)
         if found is not None:
             break
         training(schedule.steps_between, rate)
@@ -161,6 +169,18 @@ def _finish(
     if how.frontier:
         trace(masked, trials, how)
         hold()
+
+
+def _misses_target(
+    masked: Masked, trials: Trials, snapping: Callable[[float], None], portions: Sequence[float]
+) -> bool:
+    """Snap all on trial, ask, and undo it; return whether more than the target is still known."""
+    before = masked.state()
+    for share in portions:
+        snapping(share)
+    known = trials.stopping.accuracy(trials.model)
+    masked.restore(before)
+    return known > trials.stopping.target
 
 
 def _enough(

@@ -42,7 +42,7 @@ def stopping(data: Data, config: Config) -> Stopping:
         accuracy=lambda model: answer_accuracy(model, forget),
         accuracy_nf4=lambda model: accuracy_after_nf4(model, forget),
         retained=retained,
-        limit=config.forget_target / 2,  # half the target, for the sample is small
+        limit=config.forget_target / 2,
         lead=lead if config.answer_level < 0 else None,  # at 0 they end above their alternatives, and never below
     )
 

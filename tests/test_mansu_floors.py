@@ -72,6 +72,7 @@ def solved(
     projected: bool = False,
     rate: float = 8e-3,
     stopping: Stopping = NEVER,
+    extensions: int = 0,
 ) -> Solved:
     """Make a linear layer lose its outputs on eight inputs and keep them on eight others: small, and a real problem."""
     generator = torch.Generator().manual_seed(3)
@@ -99,7 +100,9 @@ def solved(
             {"layer": torch.ones(indices.numel())},
             NullSpace(removed) if projected else NullSpace.whole({"layer": layer}),
         ),
-        schedule=Schedule(steps=12, steps_between=4, learning_rate=rate, snaps=(0.6, 0.6, 1.0), floor=floor),
+        schedule=Schedule(
+            steps=12, steps_between=4, extensions=extensions, learning_rate=rate, snaps=(0.6, 0.6, 1.0), floor=floor
+        ),
         bounds=Bounds(PLAIN, fisher_budget=budget, reach=1.0),  # so that nothing starts beyond it
         stopping=stopping,
         after_snap=lambda _free, _changed: None,
@@ -241,3 +244,10 @@ def test_the_verifier_refuses_every_floor_but_ours(
     method = payload["predicate"]["method"]
     assert method["name"] == described(config)
     assert all(method["settings"][name] == str(value) for name, value in changes.items())
+
+
+@pytest.mark.parametrize(("known", "steps"), [([0.5, 0.3, 0.2], 20), ([0.5, 0.2], 16), ([0.2], 12), ([0.9] * 4, 24)])
+def test_training_is_lengthened_while_the_target_is_missed(known: list[float], steps: int) -> None:
+    asked = iter([*known, *[1.0] * 9])
+    missed = Stopping(lambda _: next(asked), lambda _: 1.0, lambda _: 0.0, limit=0.1)
+    assert solved(Floor(), stopping=missed, extensions=3).steps == steps + 2 * 4
