@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import certificates as c
 import requests_tiny as r
 
-from mansu import solve, unlearn
+from mansu import circuit_edit, solve, unlearn
 from mansu.base import open_base, open_language, working_copy
 from mansu.config import Config
 from mansu.examples import answer_accuracy, last_log_probabilities, tokenize
@@ -126,13 +126,13 @@ def study(folder: Path, seed: int, *, compensated: bool) -> None:
             masked.restore(start)
         return found
 
-    choose = unlearn.select
-    unlearn.select = lambda *given, size, parameters, **named: choose(  # noqa: ARG005  (the share is another here)
+    choose = circuit_edit.select
+    circuit_edit.select = lambda *given, size, parameters, **named: choose(  # noqa: ARG005  (the share is another here)
         *given, size=int(MASK_SHARE * parameters), parameters=parameters, **named
     )
     solve.exchange = from_here
-    unlearn.edit_circuit(model, base, data, circuit, config, steps=steps)
-    unlearn.select = choose
+    circuit_edit.edit_circuit(model, base, data, circuit, config, steps=steps)
+    circuit_edit.select = choose
 
 
 def held_out(model: Any, tokenizer: Any, data: Any) -> Held:

@@ -91,7 +91,7 @@ class Config(Schema):
         default=4,
         ge=0,
         description="how often training before the first snap is lengthened by `steps_between`, while an edit that is "
-        "snapped there on trial misses `forget_target` on validation wordings",
+        "snapped there on trial misses `forget_target` on validation wordings, in full precision",
     )
     learning_rate: float = Field(
         default=3e-3, gt=0, description="of Adam on the masked parameters, until the first snap"
@@ -111,7 +111,7 @@ class Config(Schema):
     )
     progressive: bool = Field(
         default=True,
-        description="false, to compare with: the same training, and everything is snapped at once, at its end",
+        description="false, to compare with: training by the same rules, and everything is snapped at once, at its end",
     )
     floor: FloorChoice = Field(
         default="levels",

@@ -1,7 +1,8 @@
 """The model as NF4 deploys it, while an edit of it is solved for: what is retained has to stay there too.
 
-No absmax moves while an edit is solved (the mask holds no holder of one, save under the floor `unfrozen`), so that NF4
-gives every weight outside the mask what it gives it in the base. Only the masked ones have to follow.
+No absmax moves while an edit is solved (the mask holds no holder of one), so that NF4 gives every weight outside the
+mask what it gives it in the base: only the masked ones have to follow. Under the floor `unfrozen` scales are taken to
+hold, as in `mansu.lattice`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,7 +36,9 @@ class Deployed:
     def follow(self, masked: Masked) -> None:
         """Move what the edit has moved to where that stands; the rest of the mask is as the base is after NF4.
 
-        A moved parameter is on a level already, where NF4 leaves it, or is to be snapped near to where it is.
+        A moved parameter stands where the edit has it, though NF4 may put it elsewhere: where it is free, until it is
+        snapped (under floors that do not snap, always); where it is on a level of other blocks than those of 64, less
+        than half a bin away.
         """
         for name, part in masked.slices.items():
             base, flat = self.base[name], self.weights[name].view(-1)

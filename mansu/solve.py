@@ -31,7 +31,7 @@ class Schedule:
     Before the first snap training goes on by `steps_between` at a time, at most `extensions` times, while an edit
     snapped there would miss the target: what is forgotten is forgotten then, and what follows a snap repairs. The rate
     falls to `rate_after_snap` of itself at the first snap, to `rate_decay` of that at each further one.
-    `floor` says how a parameter is fixed; all but the default are there to compare with, after as much training.
+    `floor` says how a parameter is fixed; the others are there to compare with, and train by the same rules.
     """
 
     steps: int = 16
@@ -174,13 +174,14 @@ def _finish(
 def _misses_target(
     masked: Masked, trials: Trials, snapping: Callable[[float], None], portions: Sequence[float]
 ) -> bool:
-    """Snap all on trial, ask, and undo it; return whether more than the target is still known."""
+    """Snap all on trial, ask in full precision, and undo it; return whether more than the target is still known."""
     before = masked.state()
     for share in portions:
         snapping(share)
-    known = trials.stopping.accuracy(trials.model)
+    found = trials.measure(trials.target) if trials.whole else Measurement(trials.stopping.accuracy(trials.model))
+    trials.record("snap", masked.changed, found, kept=False)
     masked.restore(before)
-    return known > trials.stopping.target
+    return found.forget > trials.stopping.target
 
 
 def _enough(
