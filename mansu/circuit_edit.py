@@ -163,7 +163,7 @@ def _solve(
     finish = None  # of the other floors nothing lies on the lattice
     if config.floor == "levels":
         finish = finishing(data, objective.weights, config, steps.say, frontier=frontier)
-    total = config.steps + config.steps_between * (config.extensions + len(config.snaps) - 1)
+    total = config.steps + config.steps_between * (len(config.snaps) - 1)
     snaps = schedule.floor.snaps
 
     def after_snap(free: int, changed: int) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -31,7 +30,10 @@ class Steps:
 
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Advance]:
-        """Show one step; the caller advances it. Without a total the bar only shows that work goes on."""
+        """Show one step; the caller advances it. Without a total the bar only shows that work goes on.
+
+        A step that goes on beyond its total has that many.
+        """
         with Progress(
             TextColumn("{task.description:<38}"),
             BarColumn(bar_width=16),
@@ -41,10 +43,17 @@ class Steps:
             TimeRemainingColumn(),
             console=self._console,
         ) as progress:
-            task = progress.add_task(title, total=total)
-            yield partial(progress.advance, task)
-            if total is not None:
-                progress.update(task, completed=total)
+            progress.add_task(title, total=total)
+            (task,) = progress.tasks
+
+            def advance(count: int) -> None:
+                progress.advance(task.id, count)
+                if task.total is not None and task.completed > task.total:
+                    progress.update(task.id, total=task.completed)
+
+            yield advance
+            if task.total is not None:
+                progress.update(task.id, completed=task.total)
 
     def say(self, text: str) -> None:
         """Print one line of explanation."""
