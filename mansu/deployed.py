@@ -65,11 +65,12 @@ def deployed(model: Any, mask: Mask, retained: Retained) -> Deployed:
 
 @contextmanager
 def _weights(layers: Mapping[str, nn.Linear], weights: Mapping[str, Tensor]) -> Iterator[None]:
-    own = {name: layer.weight.data for name, layer in layers.items()}
+    own = {name: layer.weight for name, layer in layers.items()}
     try:
         for name, layer in layers.items():
-            layer.weight.data = weights[name]
+            # not its data: a parameter on another device may keep what it had
+            layer.weight = nn.Parameter(weights[name], requires_grad=False)
         yield
     finally:
         for name, layer in layers.items():
-            layer.weight.data = own[name]
+            layer.weight = own[name]
