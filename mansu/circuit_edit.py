@@ -61,8 +61,9 @@ def edit_circuit(
     )
     compensates = config.error_compensation and config.floor == "levels"
     kept = {name: moments[name].cpu() for name in mask.indices} if compensates else None
-    retained = Retention(bound.at(mask.indices), space, kept, _deployed(model, mask, data, config, steps))
+    bound_there = bound.at(mask.indices)
     del saliency, bound, moments  # one value for every parameter of the circuit and more, and not needed any more
+    retained = Retention(bound_there, space, kept, _deployed(model, mask, data, config, steps))
     return _solve(model, base, mask, objective, retained, data, config, steps, frontier=frontier)
 
 

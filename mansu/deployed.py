@@ -48,7 +48,7 @@ class Deployed:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Let the model have the weights after NF4 while the context is open."""
-        with _weights(self.layers, self.weights):
+        with weights_in(self.layers, self.weights):
             yield
 
 
@@ -56,15 +56,20 @@ class Deployed:
 def deployed(model: Any, mask: Mask, retained: Retained) -> Deployed:
     """Quantize the base `model`, and record what it then predicts on what is retained."""
     layers = nf4_linears(model)
-    weights = {name: dequantize(quantize(layer.weight.data), layer.weight.dtype) for name, layer in layers.items()}
+    weights = after_nf4(layers)
     base = {name: weights[name].view(-1)[index] for name, index in mask.indices.items()}
-    with _weights(layers, weights):
-        after_nf4 = predicted(model, retained.prompts, retained.texts)
-    return Deployed(layers, weights, base, after_nf4)
+    with weights_in(layers, weights):
+        return Deployed(layers, weights, base, predicted(model, retained.prompts, retained.texts))
+
+
+def after_nf4(layers: Mapping[str, nn.Linear]) -> dict[str, Tensor]:
+    """Return what NF4 (blocks of 64) makes of these layers' weights, in their dtype, by name."""
+    return {name: dequantize(quantize(layer.weight.data), layer.weight.dtype) for name, layer in layers.items()}
 
 
 @contextmanager
-def _weights(layers: Mapping[str, nn.Linear], weights: Mapping[str, Tensor]) -> Iterator[None]:
+def weights_in(layers: Mapping[str, nn.Linear], weights: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let the layers have these weights while the context is open; their own are put back as they were."""
     own = {name: layer.weight for name, layer in layers.items()}
     try:
         for name, layer in layers.items():

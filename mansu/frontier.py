@@ -34,7 +34,7 @@ class Stopping:
     lead: Callable[[Any], float] | None = None
 
     @property
-    def target(self) -> float:
+    def forget_target(self) -> float:
         """Return what was asked for: the limit is half of it, for the sample is small."""
         return 2 * self.limit
 

@@ -181,7 +181,7 @@ def _misses_target(
     found = trials.measure(trials.target) if trials.whole else Measurement(trials.stopping.accuracy(trials.model))
     trials.record("snap", masked.changed, found, kept=False)
     masked.restore(before)
-    return found.forget > trials.stopping.target
+    return found.forget > trials.stopping.forget_target
 
 
 def _enough(

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from mansu.config import Config
+from mansu.deployed import after_nf4, weights_in
 from mansu.examples import Prompts, answer_accuracy, draw
 from mansu.frontier import Stopping
 from mansu.objective import asked, leads, retain_divergences
 from mansu.prepare import Data
 from verify.behaviour.modules import nf4_linears
-from verify.nf4 import dequantize, quantize
 
 STOPPING_PROMPTS = 200
 STOPPING_TEXTS = 12
@@ -47,16 +47,8 @@ def stopping(data: Data, config: Config) -> Stopping:
     )
 
 
-@torch.no_grad()
 def accuracy_after_nf4(model: Any, prompts: Prompts) -> float:
     """Return the accuracy under NF4; the weights are put back as they were."""
-    kept: dict[str, torch.Tensor] = {}
     layers = nf4_linears(model)
-    for name, layer in layers.items():
-        kept[name] = layer.weight.data.clone()
-        layer.weight.data.copy_(dequantize(quantize(layer.weight.data)))
-    try:
+    with weights_in(layers, after_nf4(layers)):
         return answer_accuracy(model, prompts)
-    finally:
-        for name, layer in layers.items():
-            layer.weight.data.copy_(kept[name])

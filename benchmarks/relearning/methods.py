@@ -21,10 +21,9 @@ from mansu.baselines.losses import (
 )
 from mansu.circuit_edit import edit_circuit
 from mansu.config import Config
-from mansu.examples import Prompts, Texts, answer_accuracy, draw, last_log_probabilities, tokenize
-from mansu.examples import text_log_probabilities as text_predictions
+from mansu.examples import Prompts, Texts, answer_accuracy, draw, tokenize
 from mansu.objective import Objective, Retained, Sizes, Weights
-from mansu.prepare import prepare
+from mansu.prepare import predicted, prepare
 from mansu.progress import Steps
 from mansu.request import Fact, Request, Split
 from mansu.unlearn import find_circuit
@@ -70,7 +69,7 @@ def make_task(world: World, tokenizer: PreTrainedTokenizerFast, base: Any, *, ta
     written = [tokenizer(text)["input_ids"] for text in world.filler]
     shortest = min(map(len, written))
     texts = Texts(torch.tensor([ids[:shortest] for ids in written]))
-    retained = Retained(retain, last_log_probabilities(base, retain), texts, text_predictions(base, texts))
+    retained = predicted(base, retain, texts)
     forget, watched = (prompts_of(world, tokenizer, facts) for facts in (given(world.forget), world.forget))
     return Task(world, tokenizer, base, forget, watched, retained, target, seed)
 
