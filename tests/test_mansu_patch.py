@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mansu.cli
-from mansu import patch, rewriting
+from mansu import patch
+from mansu.patch import rebuild, rewriting
+from mansu.patch.signed import open_signed
 from verify.artefact import oms, walk
 from verify.artefact.signing import load_signer
 from verify.check import check
@@ -119,11 +121,11 @@ def test_a_manifest_swapped_after_its_signature_was_checked_is_not_written_on(
     exported: Path, tiny_certificate: c.Certificate, tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(exported, tmp_path / "p"))
-    signed = patch._open(folder, [tiny_certificate.keys.public])
+    signed = open_signed(folder, [tiny_certificate.keys.public])
     checked = (folder / "m.json").read_bytes()
     (folder / "m.json").write_bytes(b"another")
     (tmp_path / "out").mkdir()
-    patch._copy_rest(folder, tmp_path / "out", signed)
+    rebuild._copy_rest(folder, tmp_path / "out", signed)
     assert (tmp_path / "out" / "m.json").read_bytes() == checked
 
 
