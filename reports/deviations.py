@@ -7,7 +7,7 @@ pinned, by a key that the user gave.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reports import wording
+from reports import policy_words, wording
 from verify.contract.policy import Policy
 from verify.contract.result import Result
 
@@ -63,18 +63,18 @@ def _rules(result: Result) -> Iterator[Deviation]:
         yield Deviation(
             "Pre-registration",
             "the signed manifest committed to this policy",
-            wording.PRE_REGISTRATION[result.pre_registration],
+            policy_words.PRE_REGISTRATION[result.pre_registration],
             "The thresholds may have been chosen after the numbers were known.",
         )
 
 
 def _thresholds(policy: Policy) -> Iterator[Deviation]:
     standard = dict(_shown(Policy()))
-    meaning = dict(wording.THRESHOLDS)
+    meaning = dict(policy_words.THRESHOLDS)
     for field, value in _shown(policy):
         if value != standard[field]:
             yield Deviation(f"Policy: {field}", standard[field], value, f"Means: {meaning[field]}.")
 
 
 def _shown(policy: Policy) -> list[tuple[str, str]]:
-    return [(field, value) for field, value, _ in wording.thresholds(policy)]
+    return [(field, value) for field, value, _ in policy_words.thresholds(policy)]

@@ -9,7 +9,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports import figures, measurements, sections, summary, wording
+from reports import figures, measurements, policy_words, sections, summary, wording
 from reports.circuit import circuit, tables
 from reports.clauses import SOURCES
 from reports.deviations import deviations
@@ -101,6 +101,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["w"] = wording
+    environment.globals["policy_words"] = policy_words
     environment.globals["s"] = summary
     return environment
 

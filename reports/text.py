@@ -9,7 +9,7 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.color import ColorSystem
 from rich.style import Style
 
-from reports import wording
+from reports import policy_words, wording
 from reports.plain import neutral
 from verify.contract.catalogue import Entry
 from verify.contract.result import AxisRow, CheckResult, Erasure, Permanence, Result
@@ -36,8 +36,8 @@ def render_text(result: Result, *, width: int = 80, detail: Detail = "normal") -
         ("Rests on", result.rests_on),
         ("Signature", wording.signature(result)),
         ("Base model", wording.base_digest(result)),
-        ("Policy", wording.policy_origin(result)),
-        ("Pre-registered", wording.PRE_REGISTRATION[result.pre_registration]),
+        ("Policy", policy_words.policy_origin(result)),
+        ("Pre-registered", policy_words.PRE_REGISTRATION[result.pre_registration]),
         ("Probes", wording.probes(result)),
     )
     sections = (
@@ -255,7 +255,7 @@ def _rest(result: Result, width: int) -> Iterator[tuple[str, list[str]]]:
             "Claims of the producer",
             [line for name, value in pairs for line in wrap(f"{name}: {value}", width, rest=_MARGIN)],
         )
-    thresholds = wording.thresholds(result.policy)
+    thresholds = policy_words.thresholds(result.policy)
     yield (
         f"Policy {result.policy_sha256}",
         [line for name, value, _ in thresholds for line in wrap(f"{name}: {value}", width, rest=_MARGIN)],

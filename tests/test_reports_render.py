@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from reports import (
+    policy_words,
     render_card,
     render_html,
     render_json,
@@ -22,7 +23,6 @@ from reports import (
     render_markdown,
     render_sarif,
     render_text,
-    wording,
 )
 from verify.contract.policy import AllowedBase, Policy, TrustedKey
 from verify.contract.result import ProbesUsed, Result
@@ -197,7 +197,7 @@ def test_failed_checks_stand_before_the_list_of_all() -> None:
 
 def test_every_threshold_of_the_policy_is_shown() -> None:
     policy = load("pass_full").policy
-    assert {field for field, _, _ in wording.thresholds(policy)} == set(type(policy).model_fields)
+    assert {field for field, _, _ in policy_words.thresholds(policy)} == set(type(policy).model_fields)
 
 
 def test_policy_and_probes_are_shown_with_their_origin() -> None:
@@ -208,7 +208,7 @@ def test_policy_and_probes_are_shown_with_their_origin() -> None:
     )
     used = ProbesUsed(origin="auditor", files=(FileDigest(name="choices.jsonl", sha256="c" * 64),))
     update = {"policy": policy, "probes": used, "level": "own-probes", "policy_source": "ours/policy.toml"}
-    for pre_registration, said in wording.PRE_REGISTRATION.items():
+    for pre_registration, said in policy_words.PRE_REGISTRATION.items():
         result = load("pass_full").model_copy(update={**update, "pre_registration": pre_registration})
         html = "".join(Page(render_html(result)).text)
         for text in (" ".join(html.split()), " ".join(render_text(result, width=400).split())):
