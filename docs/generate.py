@@ -18,8 +18,9 @@ ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # the tree that this file lies in, whatever is installed
 
 from mansu.bench.study.judging import Criteria  # noqa: E402  (found by the line above)
-from mansu.bench.study.markdown import legend, markdown  # noqa: E402
+from mansu.bench.study.markdown import markdown  # noqa: E402
 from mansu.bench.study.summary import Document  # noqa: E402
+from mansu.bench.study.tables import legend  # noqa: E402
 from mansu.config import Config  # noqa: E402
 from reports import render_entry  # noqa: E402
 from verify.contract.catalogue import CHECKS, DEPLOYED, ENTRIES, ERRORS, REPORTS, Entry  # noqa: E402

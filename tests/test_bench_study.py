@@ -18,11 +18,12 @@ from mansu.bench.study.columns import COLUMNS
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
 from mansu.bench.study.figure import figure, frontier, markers
 from mansu.bench.study.judging import Criteria, deciding, is_erased
-from mansu.bench.study.markdown import AXES, legend, markdown
+from mansu.bench.study.markdown import markdown
 from mansu.bench.study.page import page
 from mansu.bench.study.report import bench
 from mansu.bench.study.run import Job, base_cells_of, cells_of, run
 from mansu.bench.study.summary import document, read
+from mansu.bench.study.tables import AXES, legend, tables
 from mansu.progress import Steps
 from verify.contract.policy import Policy
 from verify.contract.result import CadRow
@@ -157,6 +158,23 @@ def test_a_table_names_every_method_and_the_base(job: Job) -> None:
     assert "http" not in html.replace("http-equiv", "").replace("http://www.w3.org/", "")  # names of vocabularies
     assert drawing.startswith("<svg")
     assert "GradDiff: " in drawing  # in words, for a screen reader
+
+
+def test_each_seed_has_rows_of_its_own_and_one_seed_has_no_table_of_seeds(job: Job) -> None:
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
+    (table,) = (table for table in tables(found) if table.caption == "Seed by seed")
+    assert [row.title for row in table.rows] == [
+        f"{name}, seed {seed}" for seed in (0, 1) for name in ("base", "mansu", "GradDiff")
+    ]
+    forget = [line.numbers["forget"] for line in found.lines]
+    for place, over in enumerate(forget):
+        assert over is not None
+        for seed, value in enumerate(over.seeds):
+            assert table.rows[3 * seed + 1 + place].cells[1].startswith(f"{value:.3f} →")
+    alone = document([job.cell(1, "mansu")], [], "tiny", Criteria(), Policy())
+    assert not alone.by_seed
+    assert "Seed by seed" not in {table.caption for table in tables(alone)}
+    assert table.rows[4].cells == tables(alone)[0].rows[1].cells
 
 
 def test_tables_of_several_suites_need_their_legend_once(job: Job) -> None:

@@ -46,10 +46,19 @@ class Line(Schema):
     numbers: dict[str, Over | None]
 
 
+class SeedTable(Schema):
+    """The table of one seed alone: the base's numbers on its split of the facts, and each method's."""
+
+    seed: int
+    base: dict[str, Over | None]
+    lines: tuple[Line, ...]
+
+
 class Document(Schema):
     """What `mansu bench` writes as JSON: the criteria, the table, and every document of every cell.
 
-    `base` holds the base's own numbers, `base_cells` what it withstands, by seed.
+    `base` holds the base's own numbers, `base_cells` what it withstands, by seed; `by_seed` the table of each seed,
+    where there are several.
     """
 
     suite: str
@@ -57,6 +66,7 @@ class Document(Schema):
     policy_sha256: str
     base: dict[str, Over | None]
     lines: tuple[Line, ...]
+    by_seed: tuple[SeedTable, ...] = ()
     cells: tuple[CellDocument, ...]
     base_cells: tuple[CellDocument, ...]
 
@@ -80,6 +90,7 @@ def document(
         policy_sha256=policy.sha256(),
         base=_base(found, bases),
         lines=tuple(_line(each, criteria, policy) for each in by_method.values()),
+        by_seed=_by_seed(found, bases, criteria, policy),
         cells=tuple(found),
         base_cells=tuple(bases),
     )
@@ -97,6 +108,20 @@ def read(cell: Cell) -> CellDocument:
         relearning=cell.read("relearning", RelearningRecord),
         tofu=cell.read("tofu", TofuRecord),
     )
+
+
+def _by_seed(
+    cells: Sequence[CellDocument], base_cells: Sequence[CellDocument], criteria: Criteria, policy: Policy
+) -> tuple[SeedTable, ...]:
+    seeds = sorted({each.seed for each in cells})
+    if len(seeds) == 1:
+        return ()
+    tables = []
+    for seed in seeds:
+        of_seed = [each for each in cells if each.seed == seed]
+        base = _base(of_seed, [each for each in base_cells if each.seed == seed])
+        tables.append(SeedTable(seed=seed, base=base, lines=tuple(_line([each], criteria, policy) for each in of_seed)))
+    return tuple(tables)
 
 
 def _base(cells: Sequence[CellDocument], base_cells: Sequence[CellDocument]) -> dict[str, Over | None]:
