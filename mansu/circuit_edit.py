@@ -20,8 +20,9 @@ from mansu.prepare import Data
 from mansu.progress import Steps
 from mansu.retain import Fisher, NullSpace, fisher, null_space, second_moments
 from mansu.saliency import forget_gradient
-from mansu.solve import Edit, Retention, Schedule, solve
+from mansu.solve import Edit, Schedule, solve
 from mansu.stopping import stopping
+from mansu.train import Retention
 from verify.behaviour.modules import nf4_linears, survey
 from verify.checks.permanence import geometry_of
 from verify.circuits import FaithfulCircuit, Family, describe
@@ -153,6 +154,7 @@ def _solve(
         steps=config.steps,
         steps_between=config.steps_between,
         extensions=config.extensions,
+        relief=config.extension_relief,
         learning_rate=config.learning_rate,
         rate_after_snap=config.rate_after_snap,
         rate_decay=config.rate_decay,

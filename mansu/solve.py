@@ -12,16 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from mansu.compensation import compensate
-from mansu.deployed import Deployed
 from mansu.finish import Finish, exchange, minimal, trace
 from mansu.floors import Floor
 from mansu.frontier import FrontierPoint, Measurement, Stopping, Trials
 from mansu.mask import Mask
 from mansu.masked import Bounds, Masked, fingerprint, masked_parameters
 from mansu.objective import Objective
-from mansu.precision import Precision, products
-from mansu.retain import NullSpace
-from mansu.sampled import gradients_at
+from mansu.precision import Precision
+from mansu.train import Retention, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +27,9 @@ class Schedule:
     """How long to train and how to snap: after `steps`, each of `snaps` fixes that share of what is still free.
 
     Before the first snap training goes on by `steps_between` at a time, at most `extensions` times, while an edit
-    snapped there would miss the target: what is forgotten is forgotten then, and what follows a snap repairs. The rate
-    falls to `rate_after_snap` of itself at the first snap, to `rate_decay` of that at each further one.
+    snapped there would miss the target: what is forgotten is forgotten then, and what follows a snap repairs. Each time
+    what is retained comes to weigh `relief` of what it did. The rate falls to `rate_after_snap` of itself at the first
+    snap, to `rate_decay` of that at each further one.
     `floor` says how a parameter is fixed; the others are there to compare with, and train by the same rules.
     """
 
@@ -40,6 +39,7 @@ class Schedule:
     learning_rate: float = 2e-3
     rate_after_snap: float = 0.6
     rate_decay: float = 0.6
+    relief: float = 1.0
     products: Precision = "float32"
     snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
     floor: Floor = field(default_factory=Floor)
@@ -47,21 +47,6 @@ class Schedule:
 
 TRIAL_SNAPS = (0.5,) * 6 + (1.0,)
 """A trial with compensation snaps in portions: what is fixed last has nothing left that could make up for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """What retention binds the solver to, by layer name.
-
-    `fisher` is the diagonal Fisher at the masked parameters, float32 `[n]`; `moments` the second moments of the retain
-    inputs, float32 `[in, in]`, or None for snaps without compensation. With `deployed` half of what is retained in
-    training is retained after NF4.
-    """
-
-    fisher: Mapping[str, Tensor]
-    null_space: NullSpace
-    moments: Mapping[str, Tensor] | None = None
-    deployed: Deployed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +100,7 @@ def solve(
     untouched = fingerprint(chosen, mask)
 
     def training(steps: int, rate: float) -> None:
-        train(model, masked, objective, retained, steps, rate, bounds, schedule.products, progress)
+        train(model, masked, objective, retained, steps, rate, weight, bounds, schedule.products, progress)
 
     def snapping(share: float) -> None:
         _snap(masked, share, schedule.floor, retained.moments, bounds.reach)
@@ -125,10 +110,12 @@ def solve(
 
     portions = (1.0,) if retained.moments is None else TRIAL_SNAPS
     found: Measurement | None = None
+    weight = 1.0  # of what is retained
     training(schedule.steps, schedule.learning_rate)
     for _ in range(schedule.extensions):
         if not _misses_target(masked, trials, snapping, portions):
             break
+        weight *= schedule.relief
         training(schedule.steps_between, schedule.learning_rate)
     rate = schedule.learning_rate * schedule.rate_after_snap
     for share in schedule.snaps:
@@ -209,64 +196,6 @@ def _enough(
         masked.restore(before)
     trials.record("snap", changed, found, kept=kept)
     return found if kept else None
-
-
-def train(
-    model: Any,
-    masked: Masked,
-    objective: Objective,
-    retained: Retention,
-    steps: int,
-    learning_rate: float,
-    bounds: Bounds,
-    precision: Precision,
-    progress: Callable[[int], None],
-) -> None:
-    """Take Adam steps on the free masked parameters, within the null space, the Fisher budget and the block's reach."""
-    for _ in range(steps):
-        layers, places = masked.layers, masked.indices
-        with products(precision):
-            forget = gradients_at(lambda: objective.forget_loss(model), layers, places, retained.null_space.project)
-            retain = _retain_gradient(model, masked, objective, retained.deployed)
-        _adam(masked, forget + retain, learning_rate)
-        _bound(masked, bounds)
-        masked.write()
-        progress(1)
-
-
-def _retain_gradient(model: Any, masked: Masked, objective: Objective, deployed: Deployed | None) -> Tensor:
-    """Return the gradient of the retain terms in full precision; with `deployed`, its mean with that after NF4."""
-    layers, places = masked.layers, masked.indices
-    full = gradients_at(lambda: objective.retain_loss(model), layers, places)
-    if deployed is None:
-        return full
-    deployed.follow(masked)
-    with deployed.shown():
-        after = gradients_at(lambda: objective.retain_loss(model, deployed.retained), layers, places)
-    return (full + after) / 2
-
-
-def _adam(masked: Masked, gradient: Tensor, rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> None:
-    masked.count += 1
-    masked.first.lerp_(gradient, 1 - betas[0])
-    masked.second.lerp_(gradient.square(), 1 - betas[1])
-    first = masked.first / (1 - betas[0] ** masked.count)
-    second = masked.second / (1 - betas[1] ** masked.count)
-    step = rate * first / (second.sqrt() + 1e-8)
-    masked.master = torch.where(masked.free, masked.master - step, masked.master)
-
-
-def _bound(masked: Masked, bounds: Bounds) -> None:
-    """Keep the free parameters within their blocks' reach, and shrink them until the Fisher cost meets its budget."""
-    scale, base = masked.lattice.scale, masked.lattice.base
-    limit = torch.where(base.abs() >= scale, scale, scale * bounds.reach)  # an absmax holder, where one is masked
-    moved = torch.maximum(torch.minimum(masked.master, limit), -limit) - base
-    cost = masked.fisher * moved.square() / 2
-    fixed = float(cost[~masked.free].sum())
-    free = float(cost[masked.free].sum())
-    room = max(0.0, bounds.fisher_budget - fixed)
-    shrink = min(1.0, (room / free) ** 0.5) if free > 0 else 1.0
-    masked.master = torch.where(masked.free, base + shrink * moved, masked.master)
 
 
 def _snap(masked: Masked, share: float, floor: Floor, moments: Mapping[str, Tensor] | None, reach: float) -> None:

@@ -24,7 +24,8 @@ from mansu.mask import Mask
 from mansu.masked import Bounds
 from mansu.method import described
 from mansu.retain import NullSpace
-from mansu.solve import Edit, Retention, Schedule, solve
+from mansu.solve import Edit, Schedule, solve
+from mansu.train import Retention
 from verify.check import check
 from verify.nf4 import LEVELS, Survival, quantize, survival
 from verify.nf4.rows import Geometry
@@ -41,12 +42,13 @@ FLOORS = [
 
 @dataclass(frozen=True)
 class Solved:
-    """A linear layer's edit, its base (bfloat16 `[32, 128]`), the rows for it, and the training steps it took."""
+    """A linear layer's edit, its base (bfloat16 `[32, 128]`), its rows, its steps, and what is left to forget."""
 
     edit: Edit
     base: Tensor
     rows: Survival
     steps: int
+    left: float
 
     @property
     def indices(self) -> Tensor:
@@ -73,6 +75,7 @@ def solved(
     rate: float = 8e-3,
     stopping: Stopping = NEVER,
     extensions: int = 0,
+    relief: float = 1.0,
 ) -> Solved:
     """Make a linear layer lose its outputs on eight inputs and keep them on eight others: small, and a real problem."""
     generator = torch.Generator().manual_seed(3)
@@ -101,7 +104,13 @@ def solved(
             NullSpace(removed) if projected else NullSpace.whole({"layer": layer}),
         ),
         schedule=Schedule(
-            steps=12, steps_between=4, extensions=extensions, learning_rate=rate, snaps=(0.6, 0.6, 1.0), floor=floor
+            steps=12,
+            steps_between=4,
+            extensions=extensions,
+            relief=relief,
+            learning_rate=rate,
+            snaps=(0.6, 0.6, 1.0),
+            floor=floor,
         ),
         bounds=Bounds(PLAIN, fisher_budget=budget, reach=1.0),  # so that nothing starts beyond it
         stopping=stopping,
@@ -113,7 +122,9 @@ def solved(
     if places.numel():
         edited.view(-1)[places] = edit.values["layer"].bfloat16()
     assert torch.equal(layer.weight, edited.float()), "the model holds the edit, and nothing else"
-    return Solved(edit, base, survival(base, edited, places), len(steps))
+    return Solved(
+        edit, base, survival(base, edited, places), len(steps), float(objective.forget_loss({"layer": layer}))
+    )
 
 
 @pytest.mark.parametrize("floor", FLOORS, ids=str)
@@ -251,3 +262,10 @@ def test_training_is_lengthened_while_the_target_is_missed(known: list[float], s
     asked = iter([*known, *[1.0] * 9])
     missed = Stopping(lambda _: next(asked), lambda _: 1.0, lambda _: 0.0, limit=0.1)
     assert solved(Floor(), stopping=missed, extensions=3).steps == steps + 2 * 4
+
+
+def test_what_is_retained_weighs_less_with_each_lengthening_and_not_before() -> None:
+    whole, relieved = (solved(Floor(), extensions=3, relief=relief) for relief in (1.0, 0.3))
+    assert relieved.left < whole.left
+    never, same = (solved(Floor(), relief=relief) for relief in (1.0, 0.3))
+    assert torch.equal(never.values, same.values)
