@@ -2,7 +2,7 @@
 
 docs/checks/ holds a page for every id of the catalogue, docs/cli.md the help of every command at 80 columns,
 docs/config.md what `mansu unlearn --config` may set, the README the help of the two commands, between its markers, and
-docs/results.md the tables of docs/results/, likewise.
+docs/results.md and docs/results-earlier.md the tables of docs/results/, likewise.
 """
 
 import os
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))  # the tree that this file lies in, whatever is in
 from mansu.bench.study.judging import Criteria  # noqa: E402  (found by the line above)
 from mansu.bench.study.markdown import markdown  # noqa: E402
 from mansu.bench.study.summary import Document  # noqa: E402
-from mansu.bench.study.tables import legend  # noqa: E402
+from mansu.bench.study.tables import AXES, COSTS, cells, legend, pair  # noqa: E402
 from mansu.config import Config  # noqa: E402
 from reports import render_entry  # noqa: E402
 from verify.contract.catalogue import CHECKS, DEPLOYED, ENTRIES, ERRORS, REPORTS, Entry  # noqa: E402
@@ -47,6 +47,9 @@ SUBCOMMANDS = (
     "card",
 )
 COLUMNS = 80
+NOT_IN_SHORT = ("held-out facts", "late CAD", "retain CAD")
+IN_SHORT = (*(column for column in AXES if column[0] not in NOT_IN_SHORT), COSTS[0])
+RESULT_PAGES = tuple(ROOT / "docs" / name for name in ("results.md", "results-earlier.md"))
 
 
 def shown_help(command: str) -> str:
@@ -81,12 +84,32 @@ def readme(text: str) -> str:
 
 
 def results_page(text: str) -> str:
-    """Return docs/results.md with every table of docs/results/ renewed, as `mansu bench` prints it."""
-    for path in sorted(RESULTS.glob("seed*/*.json")):
-        found = Document.model_validate_json(path.read_bytes())
-        marker = f"results: {path.parent.name}/{path.stem}"
-        text = renewed(text, marker, f"\n{markdown(found, notes=False)}\n")
-    return renewed(text, "legend", f"\n{legend(Criteria())}\n")
+    """Return a page of results with the tables of docs/results/ that it names, as `mansu bench` prints them."""
+    for folder, suite in re.findall(r"<!-- results: ([\w-]+)/([\w-]+) -->", text):
+        block = markdown(_document(folder, suite), notes=False)
+        text = renewed(text, f"results: {folder}/{suite}", f"\n{block}\n")
+    for folder in re.findall(r"<!-- in short: ([\w-]+) -->", text):
+        text = renewed(text, f"in short: {folder}", f"\n{in_short(folder)}\n")
+    return renewed(text, "legend", f"\n{legend(Criteria())}\n") if "<!-- legend -->" in text else text
+
+
+def in_short(folder: str) -> str:
+    """Return mansu's row of every suite in a folder of results, the base's accuracy and what is asked for beside it."""
+    head = ("suite", "base", "asked for", *(name for name, _ in IN_SHORT))
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for path in sorted((RESULTS / folder).glob("*.json")):
+        found = _document(folder, path.stem)
+        (mansu,) = (line for line in found.lines if line.method == "mansu")
+        chance = found.base["chance"]
+        assert chance is not None
+        asked = f"{chance.value + found.criteria.above_chance:.3f}"
+        row = (found.suite, pair("forget", "forget_nf4")(found.base), asked, *cells(mansu, IN_SHORT))
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _document(folder: str, suite: str) -> Document:
+    return Document.model_validate_json((RESULTS / folder / f"{suite}.json").read_bytes())
 
 
 def help_page() -> str:
@@ -182,7 +205,7 @@ def pages() -> dict[Path, str]:
         README: readme(README.read_text(encoding="utf-8")),
         ROOT / "docs" / "cli.md": help_page(),
         ROOT / "docs" / "config.md": config_page(),
-        ROOT / "docs" / "results.md": results_page((ROOT / "docs" / "results.md").read_text(encoding="utf-8")),
+        **{page: results_page(page.read_text(encoding="utf-8")) for page in RESULT_PAGES},
         CHECKS_FOLDER / "README.md": index_page(),
         **entries,
     }

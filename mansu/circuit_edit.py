@@ -137,6 +137,21 @@ def _editable(model: Any, config: Config) -> dict[str, nn.Linear]:
     return {name: layer for name, layer in nf4_linears(model).items() if all(name in names for names in named)}
 
 
+def schedule_of(config: Config) -> Schedule:
+    """Return how long the configuration has the solver train, and how it has it snap."""
+    return Schedule(
+        steps=config.steps,
+        steps_between=config.steps_between,
+        extensions=config.extensions,
+        learning_rate=config.learning_rate,
+        rate_after_snap=config.rate_after_snap,
+        rate_decay=config.rate_decay,
+        products=config.training_products,
+        snaps=config.snaps,
+        floor=Floor(config.floor, progressive=config.progressive),
+    )
+
+
 def _solve(
     model: Any,
     base: Base,
@@ -150,18 +165,7 @@ def _solve(
     frontier: bool,
 ) -> Edit:
     geometries = tuple(dict.fromkeys(geometry_of(profile) for profile in config.profiles))
-    schedule = Schedule(
-        steps=config.steps,
-        steps_between=config.steps_between,
-        extensions=config.extensions,
-        relief=config.extension_relief,
-        learning_rate=config.learning_rate,
-        rate_after_snap=config.rate_after_snap,
-        rate_decay=config.rate_decay,
-        products=config.training_products,
-        snaps=config.snaps,
-        floor=Floor(config.floor, progressive=config.progressive),
-    )
+    schedule = schedule_of(config)
     bounds = Bounds(geometries, fisher_budget=config.fisher_budget if config.fisher else math.inf)
     finish = None  # of the other floors nothing lies on the lattice
     if config.floor == "levels":

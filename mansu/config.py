@@ -90,14 +90,8 @@ class Config(Schema):
     extensions: int = Field(
         default=4,
         ge=0,
-        description="how often training before the first snap is lengthened by `steps_between`, while an edit that is "
-        "snapped there on trial misses `forget_target` on validation wordings, in full precision",
-    )
-    extension_relief: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        description="share of the retain terms' weights that each such lengthening leaves; 1: they stay",
+        description="how often training before the first snap is lengthened by `steps_between`, on what still leads, "
+        "while an edit that is snapped there on trial misses half of `forget_target` on validation wordings",
     )
     learning_rate: float = Field(
         default=3e-3, gt=0, description="of Adam on the masked parameters, until the first snap"

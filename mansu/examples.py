@@ -108,7 +108,7 @@ def answer_accuracy(model: Any, prompts: Prompts) -> float:
 def answers_right(model: Any, prompts: Prompts) -> Tensor:
     """Return for each prompt whether its answer is the likeliest of its pool, by first token, bool `[n]`."""
     right = []
-    for chosen in _parts(len(prompts)):
+    for chosen in parts_of(len(prompts)):
         for logits, i in zip(last_logits(model, prompts, chosen).cpu(), chosen, strict=True):
             pool = prompts.pools[i]
             right.append(pool[int(logits[list(pool)].argmax())] == prompts.answers[i])
@@ -118,7 +118,7 @@ def answers_right(model: Any, prompts: Prompts) -> Tensor:
 @torch.no_grad()
 def last_log_probabilities(model: Any, prompts: Prompts) -> Tensor:
     """Return the model's log-probabilities after each prompt, float16 `[n, vocabulary]`."""
-    return torch.cat([last_logits(model, prompts, chosen).log_softmax(-1).half() for chosen in _parts(len(prompts))])
+    return torch.cat([last_logits(model, prompts, chosen).log_softmax(-1).half() for chosen in parts_of(len(prompts))])
 
 
 @torch.no_grad()
@@ -163,7 +163,8 @@ def cut_texts(tokenizer: Any, prose: Sequence[str], *, length: int) -> Texts | N
     return Texts(torch.tensor(stream[:whole]).reshape(-1, length)) if whole else None
 
 
-def _parts(n: int, size: int = 64) -> Iterator[range]:
+def parts_of(n: int, size: int = 64) -> Iterator[range]:
+    """Yield the indices below n, so many at a time as a model is asked at once."""
     for start in range(0, n, size):
         yield range(start, min(start + size, n))
 

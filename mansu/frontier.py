@@ -33,11 +33,6 @@ class Stopping:
     tolerance: float = 1.25
     lead: Callable[[Any], float] | None = None
 
-    @property
-    def forget_target(self) -> float:
-        """Return what was asked for: the limit is half of it, for the sample is small."""
-        return 2 * self.limit
-
     def lost(self, model: Any) -> bool:
         """Return whether the answers stand no higher than their alternatives; where no lead is asked for, they do."""
         return self.lead is None or self.lead(model) <= 0

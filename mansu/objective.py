@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from mansu.contexts import Contexts
-from mansu.examples import Prompts, Texts, draw, last_logits
+from mansu.examples import Prompts, Texts, draw, last_logits, parts_of
 
 _NEARLY_ONE = 0.999  # keeps log(1 − p) finite at p = 1
 
@@ -92,6 +92,14 @@ class Objective:
         if self.contexts is not None:
             prompts = self.contexts.before(prompts, self.rng)
         return forget_term(*asked(model, prompts), level=self.weights.level)
+
+    @torch.no_grad()
+    def leading(self, model: Any) -> "Objective":
+        """Return the objective on the half of the forget prompts whose answers lead most; both draw from one stream."""
+        parts = [self.forget.subset(part) for part in parts_of(len(self.forget))]
+        lead = torch.cat([leads(*asked(model, part)).cpu() for part in parts])
+        most = lead.argsort(descending=True, stable=True)[: (len(lead) + 1) // 2]
+        return replace(self, forget=self.forget.subset(most.sort().values.tolist()))
 
     def retain_loss(self, model: Any, retained: Retained | None = None) -> Tensor:
         """Return the weighted retain terms on fresh batches of the retain set and of text.

@@ -27,9 +27,9 @@ class Schedule:
     """How long to train and how to snap: after `steps`, each of `snaps` fixes that share of what is still free.
 
     Before the first snap training goes on by `steps_between` at a time, at most `extensions` times, while an edit
-    snapped there would miss the target: what is forgotten is forgotten then, and what follows a snap repairs. Each time
-    what is retained comes to weigh `relief` of what it did. The rate falls to `rate_after_snap` of itself at the first
-    snap, to `rate_decay` of that at each further one.
+    snapped there would miss the target: what is forgotten is forgotten then, and what follows a snap repairs. It
+    trains on the half of the forget prompts whose answers then lead most: the others are below their alternatives.
+    The rate falls to `rate_after_snap` of itself at the first snap, to `rate_decay` of that at each further one.
     `floor` says how a parameter is fixed; the others are there to compare with, and train by the same rules.
     """
 
@@ -39,7 +39,6 @@ class Schedule:
     learning_rate: float = 2e-3
     rate_after_snap: float = 0.6
     rate_decay: float = 0.6
-    relief: float = 1.0
     products: Precision = "float32"
     snaps: tuple[float, ...] = (0.6, 0.6, 0.6, 0.6, 1.0)
     floor: Floor = field(default_factory=Floor)
@@ -99,8 +98,18 @@ def solve(
     trials = Trials(model, stopping, mask.parameters, whole=finish is not None and finish.frontier)
     untouched = fingerprint(chosen, mask)
 
-    def training(steps: int, rate: float) -> None:
-        train(model, masked, objective, retained, steps, rate, weight, bounds, schedule.products, progress)
+    def training(steps: int, rate: float, on: Objective = objective) -> None:
+        train(
+            model,
+            masked,
+            on,
+            retained,
+            steps=steps,
+            learning_rate=rate,
+            bounds=bounds,
+            precision=schedule.products,
+            progress=progress,
+        )
 
     def snapping(share: float) -> None:
         _snap(masked, share, schedule.floor, retained.moments, bounds.reach)
@@ -110,13 +119,11 @@ def solve(
 
     portions = (1.0,) if retained.moments is None else TRIAL_SNAPS
     found: Measurement | None = None
-    weight = 1.0  # of what is retained
     training(schedule.steps, schedule.learning_rate)
     for _ in range(schedule.extensions):
         if not _misses_target(masked, trials, snapping, portions):
             break
-        weight *= schedule.relief
-        training(schedule.steps_between, schedule.learning_rate)
+        training(schedule.steps_between, schedule.learning_rate, objective.leading(model))
     rate = schedule.learning_rate * schedule.rate_after_snap
     for share in schedule.snaps:
         snapping(share)
@@ -168,7 +175,7 @@ def _misses_target(
     found = trials.measure(trials.target) if trials.whole else Measurement(trials.stopping.accuracy(trials.model))
     trials.record("snap", masked.changed, found, kept=False)
     masked.restore(before)
-    return found.forget > trials.stopping.forget_target
+    return found.forget > trials.stopping.limit
 
 
 def _enough(

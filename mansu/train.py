@@ -1,7 +1,8 @@
 """Masked training: Adam on the free masked parameters alone (docs/solver.md).
 
-Forgetting is projected away from what is retained (`mansu.retain`), what is retained is half of it retained after NF4
-(`mansu.deployed`), and after every step the edit is within the Fisher budget and its blocks' reach.
+Forgetting is projected away from what is retained (`mansu.retain`), half of what is retained is retained after NF4
+(`mansu.deployed`), and after every step the free parameters are put back within the Fisher budget and their blocks'
+reach.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,6 +24,7 @@ from mansu.sampled import gradients_at
 class Retention:
     """What retention binds the solver to, by layer name.
 
+    Training reads `null_space` and `deployed`; the others are for the budget and for snaps.
     `fisher` is the diagonal Fisher at the masked parameters, float32 `[n]`; `moments` the second moments of the retain
     inputs, float32 `[in, in]`, or None for snaps without compensation. With `deployed` half of what is retained in
     training is retained after NF4.
@@ -39,23 +41,20 @@ def train(
     masked: Masked,
     objective: Objective,
     retained: Retention,
+    *,
     steps: int,
     learning_rate: float,
-    weight: float,
     bounds: Bounds,
     precision: Precision,
     progress: Callable[[int], None],
 ) -> None:
-    """Take Adam steps on the free masked parameters, within the null space, the Fisher budget and the block's reach.
-
-    What is retained weighs `weight` times what the objective says.
-    """
+    """Take Adam steps on the free masked parameters, within the null space, the Fisher budget and the block's reach."""
     for _ in range(steps):
         layers, places = masked.layers, masked.indices
         with products(precision):
             forget = gradients_at(lambda: objective.forget_loss(model), layers, places, retained.null_space.project)
             retain = _retain_gradient(model, masked, objective, retained.deployed)
-        _adam(masked, forget + weight * retain, learning_rate)
+        _adam(masked, forget + retain, learning_rate)
         _bound(masked, bounds)
         masked.write()
         progress(1)
@@ -84,10 +83,14 @@ def _adam(masked: Masked, gradient: Tensor, rate: float, betas: tuple[float, flo
 
 
 def _bound(masked: Masked, bounds: Bounds) -> None:
-    """Keep the free parameters within their blocks' reach, and shrink them until the Fisher cost meets its budget."""
+    """Keep the free parameters within their blocks' reach, and shrink their moves until the Fisher budget is met.
+
+    What is fixed counts too: where that alone exceeds the budget, the free ones are put back to the base.
+    """
     scale, base = masked.lattice.scale, masked.lattice.base
     limit = torch.where(base.abs() >= scale, scale, scale * bounds.reach)  # an absmax holder, where one is masked
-    moved = torch.maximum(torch.minimum(masked.master, limit), -limit) - base
+    within = torch.maximum(torch.minimum(masked.master, limit), -limit)
+    moved = torch.where(masked.free, within, masked.master) - base
     cost = masked.fisher * moved.square() / 2
     fixed = float(cost[~masked.free].sum())
     free = float(cost[masked.free].sum())

@@ -15,7 +15,7 @@ from rich.console import Console
 from mansu.baselines import METHODS
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.columns import COLUMNS
-from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord
+from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, RobustRecord
 from mansu.bench.study.figure import figure, frontier, markers
 from mansu.bench.study.judging import Criteria, deciding, is_erased
 from mansu.bench.study.markdown import markdown
@@ -174,7 +174,32 @@ def test_each_seed_has_rows_of_its_own_and_one_seed_has_no_table_of_seeds(job: J
     alone = document([job.cell(1, "mansu")], [], "tiny", Criteria(), Policy())
     assert not alone.by_seed
     assert "Seed by seed" not in {table.caption for table in tables(alone)}
-    assert table.rows[4].cells == tables(alone)[0].rows[1].cells
+    assert [row.cells for row in table.rows[3:5]] == [row.cells for row in tables(alone)[0].rows]
+    assert len(table.rows[4].cells[0]) == len("FRQE")  # the axes of one seed, not how many meet them
+    for title in (row.title for row in table.rows):
+        assert f"| {title} |" in markdown(found)
+        assert f">{title}</th>" in page(found)
+
+
+def test_seeds_list_methods_in_the_table_s_order_where_one_lacks_a_method(job: Job) -> None:
+    cells = [job.cell(0, "graddiff"), job.cell(1, "mansu"), job.cell(1, "graddiff")]
+    found = document(cells, [], "tiny", Criteria(), Policy())
+    assert [[line.method for line in each.lines] for each in found.by_seed] == [["graddiff"], ["graddiff", "mansu"]]
+
+
+def test_what_only_some_seeds_withstood_says_which(job: Job) -> None:
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
+    asked = RobustRecord(full=(), nf4=())
+    attacked = tuple(
+        cell.model_copy(update={"robust": asked}) if (cell.method, cell.seed) != ("mansu", 0) else cell
+        for cell in found.cells
+    )
+    (table,) = (
+        table
+        for table in tables(found.model_copy(update={"cells": attacked}))
+        if table.caption == "What they withstand"
+    )
+    assert [row.title for row in table.rows] == ["base", "mansu, seed 1", "GradDiff"]
 
 
 def test_tables_of_several_suites_need_their_legend_once(job: Job) -> None:

@@ -83,6 +83,14 @@ def test_everything_generated_is_up_to_date(generate: ModuleType, pages: dict[Pa
     assert generate.stale(pages) == [], "run `python docs/generate.py`"
 
 
+def test_every_document_of_the_results_stands_on_a_page(generate: ModuleType) -> None:
+    shown = "".join(page.read_text(encoding="utf-8") for page in generate.RESULT_PAGES)
+    found = {f"{path.parent.name}/{path.stem}" for path in generate.RESULTS.glob("seed*/*.json")}
+    assert found == set(re.findall(r"<!-- results: (\S+) -->", shown))
+    assert "<!-- legend -->" in shown
+    assert "<!-- in short: seed-7 -->" in shown
+
+
 def test_a_difference_is_noticed(generate: ModuleType, pages: dict[Path, str]) -> None:
     readme = ROOT / "README.md"
     assert generate.stale({**pages, readme: pages[readme].replace("--manifest", "--manifesto", 1)}) == [readme]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from test_mansu_unlearn import QUICK, known_facts, run
 from torch import Tensor, nn
 
+from mansu import solve as solve_module
 from mansu.floors import Floor, rounded, scaled_up
 from mansu.frontier import Stopping
 from mansu.lattice import absmax_holders, lattice
@@ -25,7 +26,7 @@ from mansu.masked import Bounds
 from mansu.method import described
 from mansu.retain import NullSpace
 from mansu.solve import Edit, Schedule, solve
-from mansu.train import Retention
+from mansu.train import Retention, train
 from verify.check import check
 from verify.nf4 import LEVELS, Survival, quantize, survival
 from verify.nf4.rows import Geometry
@@ -42,13 +43,12 @@ FLOORS = [
 
 @dataclass(frozen=True)
 class Solved:
-    """A linear layer's edit, its base (bfloat16 `[32, 128]`), its rows, its steps, and what is left to forget."""
+    """A linear layer's edit, its base (bfloat16 `[32, 128]`), its rows and its steps."""
 
     edit: Edit
     base: Tensor
     rows: Survival
     steps: int
-    left: float
 
     @property
     def indices(self) -> Tensor:
@@ -75,7 +75,6 @@ def solved(
     rate: float = 8e-3,
     stopping: Stopping = NEVER,
     extensions: int = 0,
-    relief: float = 1.0,
 ) -> Solved:
     """Make a linear layer lose its outputs on eight inputs and keep them on eight others: small, and a real problem."""
     generator = torch.Generator().manual_seed(3)
@@ -85,10 +84,13 @@ def solved(
     forget, retain = torch.randn(2, 8, 128, generator=generator)
     forget[:, 64:] = 0
     kept = layer(retain)
-    objective: Any = SimpleNamespace(
-        forget_loss=lambda model: model["layer"](forget).square().mean(),
-        retain_loss=lambda model: (model["layer"](retain) - kept).square().mean(),
-    )
+    losses: dict[str, Any] = {
+        "forget_loss": lambda model: model["layer"](forget).square().mean(),
+        "retain_loss": lambda model: (model["layer"](retain) - kept).square().mean(),
+    }
+    leading = SimpleNamespace(name="leading", **losses)
+    leading = SimpleNamespace(name="leading", **losses)
+    objective: Any = SimpleNamespace(name="whole", leading=lambda _: leading, **losses)
     allowed = torch.ones_like(base, dtype=torch.bool) if holders else ~absmax_holders(base)
     indices = allowed.reshape(-1).nonzero().reshape(-1)[:: 1 if holders else 3]
     removed = {"layer": torch.eye(128)[:, :64]}  # where the forget inputs lie, exactly
@@ -107,7 +109,6 @@ def solved(
             steps=12,
             steps_between=4,
             extensions=extensions,
-            relief=relief,
             learning_rate=rate,
             snaps=(0.6, 0.6, 1.0),
             floor=floor,
@@ -122,9 +123,7 @@ def solved(
     if places.numel():
         edited.view(-1)[places] = edit.values["layer"].bfloat16()
     assert torch.equal(layer.weight, edited.float()), "the model holds the edit, and nothing else"
-    return Solved(
-        edit, base, survival(base, edited, places), len(steps), float(objective.forget_loss({"layer": layer}))
-    )
+    return Solved(edit, base, survival(base, edited, places), len(steps))
 
 
 @pytest.mark.parametrize("floor", FLOORS, ids=str)
@@ -260,12 +259,17 @@ def test_the_verifier_refuses_every_floor_but_ours(
 @pytest.mark.parametrize(("known", "steps"), [([0.5, 0.3, 0.2], 20), ([0.5, 0.2], 16), ([0.2], 12), ([0.9] * 4, 24)])
 def test_training_is_lengthened_while_the_target_is_missed(known: list[float], steps: int) -> None:
     asked = iter([*known, *[1.0] * 9])
-    missed = Stopping(lambda _: next(asked), lambda _: 1.0, lambda _: 0.0, limit=0.1)
+    missed = Stopping(lambda _: next(asked), lambda _: 1.0, lambda _: 0.0, limit=0.2)
     assert solved(Floor(), stopping=missed, extensions=3).steps == steps + 2 * 4
 
 
-def test_what_is_retained_weighs_less_with_each_lengthening_and_not_before() -> None:
-    whole, relieved = (solved(Floor(), extensions=3, relief=relief) for relief in (1.0, 0.3))
-    assert relieved.left < whole.left
-    never, same = (solved(Floor(), relief=relief) for relief in (1.0, 0.3))
-    assert torch.equal(never.values, same.values)
+def test_a_lengthening_trains_on_what_leads(monkeypatch: pytest.MonkeyPatch) -> None:
+    called = []
+
+    def watched(model: Any, masked: Any, objective: Any, retained: Retention, **named: Any) -> None:
+        called.append((objective.name, named["steps"]))
+        train(model, masked, objective, retained, **named)
+
+    monkeypatch.setattr(solve_module, "train", watched)
+    solved(Floor(), extensions=3)
+    assert called == [("whole", 12), *[("leading", 4)] * 3, *[("whole", 4)] * 2]

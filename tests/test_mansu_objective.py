@@ -1,5 +1,6 @@
 """The forget term loses answers without inverting them."""
 
+import random
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +8,17 @@ import pytest
 import torch
 from tiny_baselines import known
 
-from mansu.objective import Divergences, Weights, divergence, forget_term, retain_divergences
+from mansu.objective import (
+    Divergences,
+    Objective,
+    Sizes,
+    Weights,
+    asked,
+    divergence,
+    forget_term,
+    leads,
+    retain_divergences,
+)
 from mansu.prepare import predicted
 
 POOL = [(1, 2, 3)]
@@ -78,3 +89,18 @@ def test_answers_count_by_themselves_however_little_the_model_puts_on_them() -> 
 def test_retain_terms_are_weighed_one_by_one() -> None:
     weights = Weights(prompts=2.0, text=3.0, answers=5.0)
     assert float(weights.of(Divergences(*torch.tensor([1.0, 0.1, 0.01])))) == pytest.approx(2.0 + 0.5 + 0.03)
+
+
+def test_the_leading_half_are_the_prompts_whose_answers_lead_most() -> None:
+    data = known().data
+    rng = random.Random(0)
+    whole = Objective(data.forget, data.retained, Weights(), Sizes(), rng)
+    model = known().fresh()
+    half = whole.leading(model)
+    assert half.rng is rng
+    assert len(half.forget) == (len(whole.forget) + 1) // 2
+    with torch.no_grad():
+        lead = dict(zip(whole.forget.ids, leads(*asked(model, whole.forget)).tolist(), strict=True))
+    chosen = [lead[row] for row in half.forget.ids]
+    left = [lead[row] for row in set(whole.forget.ids) - set(half.forget.ids)]
+    assert min(chosen) >= max(left)

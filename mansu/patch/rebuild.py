@@ -1,11 +1,4 @@
-"""A certificate as a patch: all of it but the model, with the edited values, for whoever holds the base (DESIGN 6).
-
-A patch is a folder: the certificate's `m.json`, `ledger.safetensors` (indices and base values), `probes/` and, if there
-is one, `model.sig`, byte for byte, and `edited.safetensors`, which holds the edited values in the ledger's order, per
-masked tensor one `NAME.edited` [n] of its dtype. The digests of the base and of every certified file are in `m.json`.
-
-Nothing here needs torch, and no file of a model is ever in memory.
-"""
+"""A patch of a certificate, the certificate of a patch and a base, and the base of a certificate."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mansu.patch.edited_values import EDITED, EditedValues, write_edited
-from mansu.patch.refusals import require_all, require_base, require_digest, unusable
+from mansu.patch.refusals import require_all_tensors, require_base, require_digest, unusable
 from mansu.patch.signed import Signed, open_signed
 from mansu.patch.writing import copy_file, rewrite_file, write_model_file
 from mansu.staging import LEDGER, MANIFEST, MODEL, SIGNATURE, refuse_existing, staging
@@ -52,11 +45,11 @@ def export(certified: Path, out: Path, keys: Sequence[Path] = ()) -> Outcome:
         ledger = LedgerStream(stack.enter_context(open_regular(LEDGER, root=certified)))
         edited: dict[str, bytes] = {}
         for name in signed.changed():
-            found = rewrite_file(certified / MODEL, name, _of(ledger, edited, ledger.changes))
+            found = rewrite_file(certified / MODEL, name, _changes_of(ledger, edited, ledger.changes))
             require_digest(name, found.before, signed.model[name], "the certified model")
             require_digest(name, found.after, signed.base[name], "the base, with the ledger's values put back,")
             edited |= found.replaced
-        require_all(ledger, edited)
+        require_all_tensors(ledger, edited)
         write_edited(folder / EDITED, ledger, edited)
         return _outcome(out, folder, ledger, signed)
 
@@ -79,12 +72,12 @@ def apply(patch: Path, base: Path, out: Path, keys: Sequence[Path] = ()) -> Outc
         values = EditedValues(stack.enter_context(open_regular(EDITED, root=patch)), ledger)
         used: dict[str, bytes] = {}
         for name, digest in signed.model.items():
-            changes = _of(ledger, used, values.changes) if digest != signed.base[name] else None
+            changes = _changes_of(ledger, used, values.changes) if digest != signed.base[name] else None
             found = write_model_file(base, name, folder / MODEL, changes)
             require_digest(name, found.before, signed.base[name], "the base, while it was read,")
             require_digest(name, found.after, digest, "what the patch makes of the base")
             used |= dict.fromkeys(found.replaced, b"")
-        require_all(ledger, used)
+        require_all_tensors(ledger, used)
         return _outcome(out, folder, ledger, signed)
 
 
@@ -98,11 +91,11 @@ def revert(certified: Path, out: Path, keys: Sequence[Path] = ()) -> Outcome:
         require_digest(LEDGER, ledger.sha256, signed.rest[LEDGER], "the ledger")
         used: dict[str, bytes] = {}
         for name, digest in signed.base.items():
-            changes = _of(ledger, used, ledger.changes) if digest != signed.model[name] else None
+            changes = _changes_of(ledger, used, ledger.changes) if digest != signed.model[name] else None
             found = write_model_file(certified / MODEL, name, folder, changes)
             require_digest(name, found.after, digest, "the base, with the ledger's values put back,")
             used |= dict.fromkeys(found.replaced, b"")
-        require_all(ledger, used)
+        require_all_tensors(ledger, used)
         return _outcome(out, folder, ledger, signed)
 
 
@@ -122,7 +115,7 @@ def _outcome(out: Path, folder: Path, ledger: LedgerStream, signed: Signed) -> O
     return Outcome(out, len(files), sum(path.stat().st_size for path in files), ledger.masked, signed.signer)
 
 
-def _of(
+def _changes_of(
     ledger: LedgerStream, used: Mapping[str, object], changes: Callable[[str], Changes]
 ) -> Callable[[str], Changes | None]:
     """Return a tensor's changes, or None; UsageError ME301 where a tensor of the ledger is in two files."""

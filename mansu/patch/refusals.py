@@ -36,7 +36,7 @@ def require_digest(name: str, found: str, digest: str, what: str) -> None:
         )
 
 
-def require_all(ledger: LedgerStream, used: Mapping[str, object]) -> None:
+def require_all_tensors(ledger: LedgerStream, used: Mapping[str, object]) -> None:
     """Raise UsageError ME301 unless every tensor of the ledger was met with."""
     left = sorted(ledger.columns.keys() - used.keys())
     if left:
@@ -44,6 +44,6 @@ def require_all(ledger: LedgerStream, used: Mapping[str, object]) -> None:
 
 
 def unusable(what: str, expected: str, found: str) -> UsageError:
-    """Return UsageError ME301: the folder is of no patch."""
+    """Return UsageError ME301: the folder is no certificate with a patch, and no patch."""
     remedy = "give the folder that mansu unlearn or mansu patch wrote, whole"
     return UsageError(what, expected=expected, found=found, remedy=remedy, error_id="ME301")

@@ -6,7 +6,7 @@ from reports import wording
 from verify.contract.audit import Audit, BehaviourRow, Survival, TensorAudit
 from verify.contract.schema import Estimate
 
-NONE = "-"
+_NONE = "-"
 
 
 def facts(audit: Audit) -> Iterator[tuple[str, str]]:
@@ -92,7 +92,7 @@ def tensor_cells(row: TensorAudit) -> tuple[str, ...]:
     changed = _compact(row.changed)
     nf4 = row.nf4
     if nf4 is None or nf4.bin_over_update is None:
-        return changed, NONE, NONE, NONE, NONE, "stays" if nf4 is None else NONE
+        return changed, _NONE, _NONE, _NONE, _NONE, "stays" if nf4 is None else _NONE
     below, crossed = (share(count, row.changed) for count in (nf4.below_half_bin, nf4.crossed))
     undone = share(row.changed - nf4.crossed, row.changed)
     return changed, _times(nf4.bin_over_update), below, crossed, _compact(nf4.collateral), undone
@@ -113,7 +113,7 @@ def _times(ratio: float) -> str:
 def share(count: int, total: int) -> str:
     """Return a share in percent, never rounded to all or nothing where it is neither."""
     if not total:
-        return NONE
+        return _NONE
     text = f"{100 * count / total:.1f}%"
     if text == "100.0%" and count < total:
         return ">99.9%"

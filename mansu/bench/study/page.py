@@ -1,4 +1,4 @@
-"""The table of a suite as one HTML page: no scripts, nothing from outside."""
+"""The tables of a suite as one HTML page: no scripts, nothing from outside."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup

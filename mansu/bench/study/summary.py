@@ -113,12 +113,12 @@ def read(cell: Cell) -> CellDocument:
 def _by_seed(
     cells: Sequence[CellDocument], base_cells: Sequence[CellDocument], criteria: Criteria, policy: Policy
 ) -> tuple[SeedTable, ...]:
-    seeds = sorted({each.seed for each in cells})
-    if len(seeds) == 1:
+    seeds, methods = sorted({each.seed for each in cells}), list(dict.fromkeys(each.method for each in cells))
+    if len(seeds) < 2:
         return ()
     tables = []
     for seed in seeds:
-        of_seed = [each for each in cells if each.seed == seed]
+        of_seed = sorted((each for each in cells if each.seed == seed), key=lambda each: methods.index(each.method))
         base = _base(of_seed, [each for each in base_cells if each.seed == seed])
         tables.append(SeedTable(seed=seed, base=base, lines=tuple(_line([each], criteria, policy) for each in of_seed)))
     return tuple(tables)

@@ -1,8 +1,9 @@
-"""The tables of a suite, in whatever format: the four axes, over all seeds and seed by seed, and what they take."""
+"""The tables of a suite, in whatever format: the four axes, seed by seed too, what edits take, what they withstand."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from mansu.bench.study.columns import CellDocument
 from mansu.bench.study.judging import Criteria
 from mansu.bench.study.summary import Document, Line, Over
 
@@ -30,15 +31,16 @@ class Table:
 
 
 def tables(found: Document) -> tuple[Table, ...]:
-    """Return what there is to print of a suite; of several seeds each one's table too, for their mean hides it."""
-    made = [_table("The four axes", AXES, _with_base(found, AXES), rule(found))]
+    """Return what there is to print of a suite; of several seeds each one's axes too, for their mean hides them."""
+    axes = [_base("base", found.base, AXES), *(_method(line, AXES) for line in found.lines)]
+    made = [_table("The four axes", AXES, axes, rule(found))]
     if found.by_seed:
         made.append(_table("Seed by seed", AXES, _seed_by_seed(found), None))
-    made.append(_table("What they take", COSTS, _methods(found.lines, COSTS), COSTS_NOTE))
-    if any(cell.robust is not None or cell.relearning is not None for cell in found.cells):
-        made.append(_table("What they withstand", ATTACKS, _with_base(found, ATTACKS), ATTACKS_NOTE))
-    if any(cell.tofu is not None for cell in found.cells):
-        made.append(_table("Told from a model that never knew", TOFU, _with_base(found, TOFU), TOFU_NOTE))
+    made.append(_table("What they take", COSTS, [_method(line, COSTS) for line in found.lines], COSTS_NOTE))
+    if any(map(_attacked, found.cells)):
+        made.append(_table("What they withstand", ATTACKS, _of_some(found, ATTACKS, _attacked), ATTACKS_NOTE))
+    if any(map(_told_apart, found.cells)):
+        made.append(_table("Told from a model that never knew", TOFU, _of_some(found, TOFU, _told_apart), TOFU_NOTE))
     return tuple(made)
 
 
@@ -50,8 +52,8 @@ def intro(found: Document) -> str:
     numbers = "in brackets the 95 % interval"
     if many:
         numbers = (
-            "of all seeds the mean, in brackets the mean of their 95 % intervals, which say nothing of how much seeds "
-            "differ"
+            "of several seeds the mean, in brackets the mean of their 95 % intervals, which say nothing of how much "
+            "seeds differ (the JSON has each seed's)"
         )
     return f"{named}; held-out probes; full precision → after NF4; {numbers}.{_elsewhere(found)}"
 
@@ -89,31 +91,48 @@ def _table(caption: str, columns: Columns, rows: Sequence[Row], note: str | None
     return Table(caption, tuple(name for name, _ in columns), tuple(rows), note)
 
 
-def _with_base(found: Document, columns: Columns) -> list[Row]:
-    return [_base("base", found.base, columns), *_methods(found.lines, columns)]
-
-
 def _seed_by_seed(found: Document) -> list[Row]:
     rows: list[Row] = []
     for each in found.by_seed:
         after = f", seed {each.seed}"
-        rows += [_base("base" + after, each.base, AXES), *_methods(each.lines, AXES, after)]
+        rows += [_base("base" + after, each.base, AXES), *(_method(line, AXES, after) for line in each.lines)]
     return rows
+
+
+def _of_some(found: Document, columns: Columns, measured: Callable[[CellDocument], bool]) -> list[Row]:
+    """Return the rows of what was measured with some seeds only; those are named where they are not all."""
+
+    def after(cells: Iterable[CellDocument]) -> str:
+        seeds = sorted({cell.seed for cell in cells if measured(cell)})
+        return "" if seeds in ([], every) else f", seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+    every = sorted({cell.seed for cell in found.cells})
+    of_method = [[cell for cell in found.cells if cell.method == line.method] for line in found.lines]
+    return [
+        _base("base" + after(found.base_cells), found.base, columns),
+        *(_method(line, columns, after(mine)) for line, mine in zip(found.lines, of_method, strict=True)),
+    ]
+
+
+def _attacked(cell: CellDocument) -> bool:
+    return cell.robust is not None or cell.relearning is not None
+
+
+def _told_apart(cell: CellDocument) -> bool:
+    return cell.tofu is not None
 
 
 def _base(title: str, numbers: Mapping[str, Over | None], columns: Columns) -> Row:
     return Row(title, tuple("" if name == "axes" else show(numbers) for name, show in columns), None)
 
 
-def _methods(lines: Sequence[Line], columns: Columns, after: str = "") -> list[Row]:
-    return [
-        Row(
-            line.title + after,
-            tuple(axes_of(line) if name == "axes" else show(line.numbers) for name, show in columns),
-            line,
-        )
-        for line in lines
-    ]
+def _method(line: Line, columns: Columns, after: str = "") -> Row:
+    return Row(line.title + after, cells(line, columns), line)
+
+
+def cells(line: Line, columns: Columns) -> tuple[str, ...]:
+    """Return a method's cells under these columns."""
+    return tuple(axes_of(line) if name == "axes" else show(line.numbers) for name, show in columns)
 
 
 def axes_of(line: Line) -> str:
