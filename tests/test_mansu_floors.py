@@ -89,7 +89,6 @@ def solved(
         "retain_loss": lambda model: (model["layer"](retain) - kept).square().mean(),
     }
     leading = SimpleNamespace(name="leading", **losses)
-    leading = SimpleNamespace(name="leading", **losses)
     objective: Any = SimpleNamespace(name="whole", leading=lambda _: leading, **losses)
     allowed = torch.ones_like(base, dtype=torch.bool) if holders else ~absmax_holders(base)
     indices = allowed.reshape(-1).nonzero().reshape(-1)[:: 1 if holders else 3]
@@ -106,12 +105,7 @@ def solved(
             NullSpace(removed) if projected else NullSpace.whole({"layer": layer}),
         ),
         schedule=Schedule(
-            steps=12,
-            steps_between=4,
-            extensions=extensions,
-            learning_rate=rate,
-            snaps=(0.6, 0.6, 1.0),
-            floor=floor,
+            steps=12, steps_between=4, extensions=extensions, learning_rate=rate, snaps=(0.6, 0.6, 1.0), floor=floor
         ),
         bounds=Bounds(PLAIN, fisher_budget=budget, reach=1.0),  # so that nothing starts beyond it
         stopping=stopping,
