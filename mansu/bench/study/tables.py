@@ -47,15 +47,17 @@ def tables(found: Document) -> tuple[Table, ...]:
 def intro(found: Document) -> str:
     """Return what the numbers are."""
     seeds = sorted({seed for line in found.lines for seed in line.seeds})
-    many = len(seeds) > 1
-    named = f"Seed{'s' if many else ''} {', '.join(map(str, seeds))}"
     numbers = "in brackets the 95 % interval"
-    if many:
+    if len(seeds) > 1:
         numbers = (
             "of several seeds the mean, in brackets the mean of their 95 % intervals, which say nothing of how much "
             "seeds differ (the JSON has each seed's)"
         )
-    return f"{named}; held-out probes; full precision → after NF4; {numbers}.{_elsewhere(found)}"
+    return f"{_named(seeds).capitalize()}; held-out probes; full precision → after NF4; {numbers}.{_elsewhere(found)}"
+
+
+def _named(seeds: Sequence[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _elsewhere(found: Document) -> str:
@@ -104,7 +106,7 @@ def _of_some(found: Document, columns: Columns, measured: Callable[[CellDocument
 
     def after(cells: Iterable[CellDocument]) -> str:
         seeds = sorted({cell.seed for cell in cells if measured(cell)})
-        return "" if seeds in ([], every) else f", seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+        return "" if seeds in ([], every) else f", {_named(seeds)}"
 
     every = sorted({cell.seed for cell in found.cells})
     of_method = [[cell for cell in found.cells if cell.method == line.method] for line in found.lines]
