@@ -1,7 +1,8 @@
 """The tuner: its rule, where its grid goes, and that what it reports is what it would write."""
 
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pytest
 import tiny_baselines as tiny
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mansu.baselines import METHODS, NPO, SSD, Attempt, BaselineData, Budget, GradientAscent, Sweep, run
+from mansu.baselines.method import Editor
 from mansu.baselines.tuning import MOST_RATES, RETENTION_LOSS, Search, next_place
 from mansu.baselines.weights import bin_width_over_update, changed, edited_weights, put
+from mansu.cost import Cost, metered
 from mansu.examples import answer_accuracy
 from verify.errors import UsageError
 
@@ -107,6 +110,34 @@ def test_variants_are_swept_each_and_the_best_is_kept() -> None:
     assert [a.strength for a in found.attempts if a.method == tried[0]][:2] == [160.0, 80.0]
     sound = [a for a in found.attempts if a.retain >= found.base_retain - RETENTION_LOSS]
     assert found.best.forget == min(a.forget for a in sound)
+
+
+def test_what_all_rates_share_is_made_once_and_belongs_to_the_cost_of_each() -> None:
+    known = tiny.known()
+    budget = Budget(steps=2)
+
+    class Counted(SSD):
+        def variants(self) -> tuple[Self, ...]:
+            return (self,)
+
+        def editor(self, fresh: Callable[[], Any], data: BaselineData, budget: Budget, seed: int) -> Editor:
+            made.append(seed)
+            (editor, cost) = metered(lambda: super(Counted, self).editor(fresh, data, budget, seed))
+            costs.append(cost)
+            return editor
+
+    made: list[int] = []
+    costs: list[Cost] = []
+    method = Counted(batch=40)
+    found = run(method, known.data, known.fresh, 0, budget=budget, progress=quiet)
+    assert made == [0]
+    assert len(found.attempts) >= method.sweep.count
+    assert all(attempt.cost.wall_seconds >= costs[0].wall_seconds for attempt in found.attempts)
+    # the same weights as of an edit alone
+    model = known.fresh()
+    SSD(batch=40).edit(model, known.data, found.strength, budget, 0)
+    alone = edited_weights(model, known.data.stored)
+    assert all(torch.equal(alone[name], weight) for name, weight in found.weights.items())
 
 
 @settings(max_examples=50)

@@ -1,7 +1,7 @@
 """SSD: weights that matter to the forget set far more than to the rest are made smaller. Nothing is trained."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mansu.baselines.data import BaselineData, Batch, Budget
 from mansu.baselines.losses import answer_log_probabilities, retain_cross_entropy
-from mansu.baselines.method import Method, Sweep
+from mansu.baselines.method import Editor, Method, Sweep
 from mansu.examples import draw
 from mansu.retain import fisher
 from verify.behaviour.modules import nf4_linears
@@ -40,23 +40,38 @@ class SSD(Method):
 
     def edit(self, model: Any, data: BaselineData, strength: float, budget: Budget, seed: int) -> None:
         """Dampen in place; `strength` is α."""
-        layers = nf4_linears(model)
-        for layer in layers.values():
-            layer.weight.requires_grad_(True)
-        draws = list(_draws(data, budget, self.batch, seed))
-        forget = fisher(layers, [_forget_loss(model, data, batch) for batch in draws], progress=_quiet)
-        rest = fisher(layers, [_retain_loss(model, data, batch) for batch in draws], progress=_quiet)
-        model.requires_grad_(False)
-        for name, layer in layers.items():
-            layer.weight.data = dampened(
-                layer.weight.data, forget.diagonal[name], rest.diagonal[name], alpha=strength, dampening=self.dampening
-            )
+        self.editor(lambda: model, data, budget, seed)(model, strength)
+
+    def editor(self, fresh: Callable[[], Any], data: BaselineData, budget: Budget, seed: int) -> Editor:
+        """Measure the importances, which no α changes, and return what dampens by them."""
+        forget, rest = _importances(fresh(), data, list(_draws(data, budget, self.batch, seed)))
+
+        def dampen(model: Any, strength: float) -> None:
+            for name, layer in nf4_linears(model).items():
+                layer.weight.data = dampened(
+                    layer.weight.data, forget[name], rest[name], alpha=strength, dampening=self.dampening
+                )
+
+        return dampen
 
 
 def dampened(weight: Tensor, forget: Tensor, rest: Tensor, *, alpha: float, dampening: float) -> Tensor:
     """Return the dampened weight from the importances of the forget set and of the rest; all of one shape."""
     factor = torch.where(forget > alpha * rest, (dampening * rest / forget).clamp(max=1.0), 1.0)
     return weight * factor
+
+
+def _importances(
+    model: Any, data: BaselineData, draws: Sequence[Batch]
+) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+    """Return the diagonal Fisher of the forget set and of the rest, float32 by layer name."""
+    layers = nf4_linears(model)
+    for layer in layers.values():
+        layer.weight.requires_grad_(True)
+    forget = fisher(layers, [_forget_loss(model, data, batch) for batch in draws], progress=_quiet)
+    rest = fisher(layers, [_retain_loss(model, data, batch) for batch in draws], progress=_quiet)
+    model.requires_grad_(False)
+    return forget.diagonal, rest.diagonal
 
 
 def _draws(data: BaselineData, budget: Budget, size: int, seed: int) -> Iterator[Batch]:

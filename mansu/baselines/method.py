@@ -20,6 +20,8 @@ from verify.contract.schema import Schema
 
 Loss = Callable[[Any, Batch], Tensor]
 """The loss of one batch under the model being trained, a scalar."""
+Editor = Callable[[Any, float], None]
+"""Edits a model, a fresh float32 copy of the base, in place; the number is a value of the sweep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,13 @@ class Method(Schema, ABC):
 
         Raises `FloatingPointError` when the edit leaves the finite numbers, `UsageError` when it cannot be made.
         """
+
+    def editor(self, fresh: Callable[[], Any], data: BaselineData, budget: Budget, seed: int) -> Editor:  # noqa: ARG002  (for what is measured on the base)
+        """Return what edits at any value of the sweep; what all values share is computed here, once.
+
+        `fresh()` returns a new float32 copy of the base.
+        """
+        return lambda model, strength: self.edit(model, data, strength, budget, seed)
 
 
 class Trained(Method):

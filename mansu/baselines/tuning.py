@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mansu.baselines.data import BaselineData, Budget
-from mansu.baselines.method import Method
+from mansu.baselines.method import Editor, Method
 from mansu.baselines.weights import bin_width_over_update, changed, edited_weights, put
-from mansu.cost import Cost, meter
+from mansu.cost import Cost, added, meter, metered
 from mansu.examples import answer_accuracy, last_logits
 from mansu.progress import Advance
 from verify.errors import UsageError
@@ -151,7 +151,7 @@ def run_at(
     """
     spent = meter()
     search = _search(data, fresh, seed, budget)
-    attempt, weights = _attempt(method, search, strength)
+    attempt, weights = _attempt(method, search, strength, *_editor(method, search))
     if attempt.broken:
         raise _all_broken(method, [attempt])
     return _baseline(search, attempt, weights, [attempt], spent(), at_edge=False)
@@ -203,8 +203,9 @@ def _sweep(method: Method, search: Search, progress: Advance) -> _Swept:
     best: int | None = None
     kept: dict[str, Tensor] = {}
     place: int | None = 0
+    editor, shared = _editor(method, search)
     while place is not None:
-        attempt, weights = _attempt(method, search, method.sweep.value(place))
+        attempt, weights = _attempt(method, search, method.sweep.value(place), editor, shared)
         tried[place] = attempt
         progress(1)
         if not attempt.broken and (best is None or search.order(attempt, place) < search.order(tried[best], best)):
@@ -219,7 +220,15 @@ def _better(search: Search, one: tuple[_Swept, int], other: tuple[_Swept, int]) 
     return keys[0] < keys[1]
 
 
-def _attempt(method: Method, search: Search, strength: float) -> tuple[Attempt, dict[str, Tensor]]:
+def _editor(method: Method, search: Search) -> tuple[Editor, Cost]:
+    """Return what edits at any value of the sweep, and what it cost to make."""
+    return metered(lambda: method.editor(search.fresh, search.data, search.budget, search.seed))
+
+
+def _attempt(
+    method: Method, search: Search, strength: float, editor: Editor, shared: Cost
+) -> tuple[Attempt, dict[str, Tensor]]:
+    """Edit and validate; the cost is that of an edit at this value alone, so what all values share is part of it."""
     spent = meter()
     data, model = search.data, search.fresh()
     weights: dict[str, Tensor] = {}
@@ -227,13 +236,13 @@ def _attempt(method: Method, search: Search, strength: float) -> tuple[Attempt, 
     broken = True
     # FloatingPointError is how an edit says that it left the finite numbers
     with suppress(FloatingPointError):
-        method.edit(model, data, strength, search.budget, search.seed)
+        editor(model, strength)
         weights = edited_weights(model, data.stored)
         put(model, weights)
         broken = not _is_finite(model, weights, data)
     if not broken:
         forget, retain = (answer_accuracy(model, p) for p in (data.forget_validation, data.retain_validation))
-    return Attempt(method, strength, forget, retain, broken, spent()), weights
+    return Attempt(method, strength, forget, retain, broken, added(shared, spent())), weights
 
 
 @torch.no_grad()
