@@ -181,6 +181,28 @@ def test_each_seed_has_rows_of_its_own_and_one_seed_has_no_table_of_seeds(job: J
         assert f">{title}</th>" in page(found)
 
 
+def test_what_is_kept_stands_row_by_row(job: Job) -> None:
+    found = document(cells_of(job), base_cells_of(job), "tiny", Criteria(), Policy())
+    (table,) = (table for table in tables(found) if table.caption == "What is kept, row by row")
+    mine = [read(job.cell(seed, "mansu")) for seed in (0, 1)]
+    rows = [row for cell in mine if cell.axes is not None for row in cell.axes.rows if row.axis == "retention"]
+    facts = [row for row in rows if row.unit == "accuracy"]
+    assert table.columns == tuple(sorted({row.row for row in facts}))
+    (first, second) = (row for row in facts if row.row == table.columns[0])
+    base, mansu, _ = table.rows
+    full, nf4 = (first.difference, second.difference), (first.difference_nf4, second.difference_nf4)
+    assert mansu.cells[0] == " → ".join(f"{sum(each.value for each in pair) / 2:+.3f}" for pair in (full, nf4))
+    before = (first.base, second.base), (first.base_nf4, second.base_nf4)
+    assert base.cells[0] == " → ".join(f"{sum(each.value for each in pair) / 2:.3f}" for pair in before)
+
+
+def test_a_method_that_some_seeds_lack_says_so(job: Job) -> None:
+    cells = [job.cell(0, "mansu"), job.cell(0, "graddiff"), job.cell(1, "graddiff")]
+    for table in tables(document(cells, [], "tiny", Criteria(), Policy())):
+        if table.caption != "Seed by seed":
+            assert [row.title for row in table.rows if row.line] == ["mansu, seed 0", "GradDiff"]
+
+
 def test_seeds_list_methods_in_the_table_s_order_where_one_lacks_a_method(job: Job) -> None:
     cells = [job.cell(0, "graddiff"), job.cell(1, "mansu"), job.cell(1, "graddiff")]
     found = document(cells, [], "tiny", Criteria(), Policy())
