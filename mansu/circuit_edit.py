@@ -69,15 +69,9 @@ def edit_circuit(
 
 
 def _objective(data: Data, config: Config) -> Objective:
-    weights = Weights(
-        prompts=config.prompt_divergence_weight,
-        text=config.text_divergence_weight,
-        answers=config.answer_divergence_weight,
-        level=config.answer_level,
-    )
     sizes = Sizes().halved() if config.retain_after_nf4 else Sizes()
     rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
-    return Objective(data.forget, data.retained, weights, sizes, rng, data.contexts)
+    return Objective(data.forget, data.retained, weights_of(config), sizes, rng, data.contexts)
 
 
 def _gradients(
@@ -135,6 +129,17 @@ def _editable(model: Any, config: Config) -> dict[str, nn.Linear]:
     """Return the layers that every deployment profile quantizes, by name."""
     named = [{entry.name for entry in survey(model, skip_modules=skip).quantized} for skip in config.skips()]
     return {name: layer for name, layer in nf4_linears(model).items() if all(name in names for names in named)}
+
+
+def weights_of(config: Config) -> Weights:
+    """Return how the configuration weighs what is retained, and where it pulls answers."""
+    return Weights(
+        prompts=config.prompt_divergence_weight,
+        text=config.text_divergence_weight,
+        answers=config.answer_divergence_weight,
+        shift=config.answer_shift_weight,
+        level=config.answer_level,
+    )
 
 
 def schedule_of(config: Config) -> Schedule:

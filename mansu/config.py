@@ -171,6 +171,12 @@ class Config(Schema):
     text_divergence_weight: float = Field(
         default=3.0, ge=0, description="the same on texts: the sampled ones and your prose"
     )
+    answer_shift_weight: float = Field(
+        default=0.5,
+        ge=0,
+        description="the same of how far the log-odds of a batch's right answers have moved together, by the pool that "
+        "they are asked among: which a divergence hardly counts, and which turns answers that stood in balance",
+    )
     retain_after_nf4: bool = Field(
         default=True,
         description="half of what is retained in training is retained after NF4, against the base after NF4; false, to "

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mansu.contexts import Contexts
 from mansu.examples import Prompts, Texts, draw, last_logits, parts_of
+from mansu.standing import common_shift, leads, log_odds
 
 _NEARLY_ONE = 0.999  # keeps log(1 − p) finite at p = 1
 
@@ -23,20 +24,23 @@ _NEARLY_ONE = 0.999  # keeps log(1 − p) finite at p = 1
 class Weights:
     """Weights of the retain terms against the forget term, and where that one is smallest.
 
-    All are divergences from the base (`Divergences`), so that what is retained stays as it was and does not improve
-    either. `level` is how far from its alternatives' mean an answer's logit is to end on trained prompts
-    (`forget_term`).
+    All but one are divergences from the base (`Divergences`), and that one a shift from it, so that what is retained
+    stays as it was and does not improve either. `level` is how far from its alternatives' mean an answer's logit is to
+    end on trained prompts (`forget_term`).
     """
 
     prompts: float = 1.0
     text: float = 1.2
     level: float = 0.0
     answers: float = 0.0
+    shift: float = 0.0
 
     def of(self, diverged: "Divergences") -> Tensor:
         """Return the weighted sum of the retain terms."""
         total = self.prompts * diverged.prompts + self.text * diverged.texts
-        return total + self.answers * diverged.answers if self.answers else total
+        # a term of no weight has no gradient to compute, and nothing to be undefined
+        total = total + self.answers * diverged.answers if self.answers else total
+        return total + self.shift * diverged.shift if self.shift else total
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +48,14 @@ class Divergences:
     """Mean KL(base ‖ model) in nats, scalars: after prompts, of the answers alone after them, and within texts.
 
     Of the answers alone: both distributions restricted to the prompt's pool, among which it is asked. Where a model
-    puts little on any of them, the first is small however they are ordered.
+    puts little on any of them, the first is small however they are ordered. `shift` is no divergence: how far the
+    right answers' log-odds have moved together (`mansu.standing.common_shift`).
     """
 
     prompts: Tensor
     answers: Tensor
     texts: Tensor
+    shift: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +149,17 @@ def retain_divergences(model: Any, retained: Retained, prompts: Sequence[int], t
     """Return how far a model is from the base after the chosen prompts, and at every position of the chosen texts."""
     before = retained.prompt_reference[list(prompts)].float()
     after = last_logits(model, retained.prompts, prompts).log_softmax(-1)
+    pools, right = [retained.prompts.pools[i] for i in prompts], retained.prompts.answers_of(prompts, after.device)
     answers = [
-        divergence(was[pool].log_softmax(-1), now[pool].log_softmax(-1))
-        for was, now, pool in zip(before, after, (list(retained.prompts.pools[i]) for i in prompts), strict=True)
+        divergence(was[list(pool)].log_softmax(-1), now[list(pool)].log_softmax(-1))
+        for was, now, pool in zip(before, after, pools, strict=True)
     ]
     within = model(input_ids=retained.texts.ids[list(texts)]).logits.float().log_softmax(-1)
     return Divergences(
         divergence(before, after).mean(),
         torch.stack(answers).mean(),
         divergence(retained.text_reference[list(texts)].float(), within).mean(),
+        common_shift(log_odds(after, right, pools) - log_odds(before, right, pools), pools),
     )
 
 
@@ -177,16 +185,6 @@ def forget_term(logits: Tensor, answers: Tensor, pools: Sequence[tuple[int, ...]
     lead = leads(logits, answers, pools)
     distance = functional.smooth_l1_loss(lead, torch.full_like(lead, level), reduction="none")
     return (unlikely + 0.5 * distance).mean()
-
-
-def leads(logits: Tensor, answers: Tensor, pools: Sequence[tuple[int, ...]]) -> Tensor:
-    """Return how far each answer's logit is above the mean of its alternatives', `[B]`. `logits` `[B, vocabulary]`."""
-    return torch.stack(
-        [
-            row[answer] - row[[token for token in pool if token != int(answer)]].mean()
-            for row, answer, pool in zip(logits, answers, pools, strict=True)
-        ]
-    )
 
 
 def divergence(reference: Tensor, log_p: Tensor) -> Tensor:

@@ -14,8 +14,9 @@ from mansu.config import Config
 from mansu.deployed import after_nf4, weights_in
 from mansu.examples import Prompts, answer_accuracy, draw
 from mansu.frontier import Stopping
-from mansu.objective import asked, leads, retain_divergences
+from mansu.objective import asked, retain_divergences
 from mansu.prepare import Data
+from mansu.standing import leads
 from verify.behaviour.modules import nf4_linears
 
 STOPPING_PROMPTS = 200

@@ -1,8 +1,9 @@
 """The edit of a circuit: what of the configuration the solver is given."""
 
-from mansu.circuit_edit import schedule_of
+from mansu.circuit_edit import schedule_of, weights_of
 from mansu.config import Config
 from mansu.floors import Floor
+from mansu.objective import Weights
 from mansu.solve import Schedule
 
 
@@ -30,3 +31,14 @@ def test_the_schedule_is_the_configuration_s() -> None:
         snaps=(0.5, 1.0),
         floor=Floor("levels", progressive=False),
     )
+
+
+def test_the_weights_are_the_configuration_s() -> None:
+    config = Config(
+        prompt_divergence_weight=1.5,
+        text_divergence_weight=2.5,
+        answer_divergence_weight=3.5,
+        answer_shift_weight=0.25,
+        answer_level=-1.0,
+    )
+    assert weights_of(config) == Weights(prompts=1.5, text=2.5, answers=3.5, shift=0.25, level=-1.0)

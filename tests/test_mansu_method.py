@@ -19,6 +19,7 @@ SAID = {
         "circuit-restricted masked training without retention after NF4, with progressive snapping to NF4 levels"
     ),
     "no divergence among answers": USUAL,  # a weight of zero is in the settings
+    "no pull on shared shifts": USUAL,
     "no floor": "circuit-restricted masked training without a floor, rounded to the stored dtype",
     "floor without freezing absmax": f"{USUAL}, absmax holders included",
     "floor in the paper's form": "circuit-restricted masked training with updates scaled up to a bin width at its end",

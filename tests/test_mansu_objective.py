@@ -16,10 +16,10 @@ from mansu.objective import (
     asked,
     divergence,
     forget_term,
-    leads,
     retain_divergences,
 )
 from mansu.prepare import predicted
+from mansu.standing import leads
 
 POOL = [(1, 2, 3)]
 ANSWER = torch.tensor([1])
@@ -73,7 +73,7 @@ def diverged(model: Any, base: Any) -> Divergences:
 
 def test_the_base_does_not_diverge_from_itself() -> None:
     same = diverged(known().fresh(), known().fresh())
-    assert max(float(same.prompts), float(same.answers), float(same.texts)) < 1e-4
+    assert max(float(same.prompts), float(same.answers), float(same.texts), float(same.shift)) < 1e-4
 
 
 def test_answers_count_by_themselves_however_little_the_model_puts_on_them() -> None:
@@ -86,9 +86,28 @@ def test_answers_count_by_themselves_however_little_the_model_puts_on_them() -> 
     assert float(together.answers) < 1e-3
 
 
+@torch.no_grad()
+def test_what_right_answers_share_is_told_from_what_they_do_not() -> None:
+    """Of all prompts as many right answers gain as lose; of those with answers of the first half all gain."""
+    given = known().data.retained
+    retained, model = predicted(Shifted(0.0, 0.0), given.prompts, given.texts), Shifted(0.0, 0.5)
+    half = set(given.prompts.pools[0][: len(given.prompts.pools[0]) // 2])
+    right = given.prompts.answers_of(range(len(given.prompts)), torch.device("cpu")).tolist()
+    gaining = [i for i, answer in enumerate(right) if answer in half]
+    losing = [i for i, answer in enumerate(right) if answer not in half]
+    even = min(len(gaining), len(losing))
+    shared = float(retain_divergences(model, retained, gaining, range(2)).shift)
+    opposed = float(retain_divergences(model, retained, gaining[:even] + losing[:even], range(2)).shift)
+    assert shared > 0.1
+    assert opposed < shared / 2
+    everything = float(diverged(Shifted(0.5, 0.0), Shifted(0.0, 0.0)).shift)
+    assert everything < 1e-3
+
+
 def test_retain_terms_are_weighed_one_by_one() -> None:
-    weights = Weights(prompts=2.0, text=3.0, answers=5.0)
-    assert float(weights.of(Divergences(*torch.tensor([1.0, 0.1, 0.01])))) == pytest.approx(2.0 + 0.5 + 0.03)
+    weights = Weights(prompts=2.0, text=3.0, answers=5.0, shift=7.0)
+    terms = Divergences(*torch.tensor([1.0, 0.1, 0.01, 0.001]))
+    assert float(weights.of(terms)) == pytest.approx(2.0 + 0.5 + 0.03 + 0.007)
 
 
 def test_the_leading_half_are_the_prompts_whose_answers_lead_most() -> None:

@@ -22,6 +22,7 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "no Fisher": {"fisher": False},
         "no retention after NF4": {"retain_after_nf4": False},
         "no divergence among answers": {"answer_divergence_weight": 0.0},
+        "no pull on shared shifts": {"answer_shift_weight": 0.0},
         "no floor": {"floor": "none"},
         "floor without freezing absmax": {"floor": "unfrozen"},
         "floor in the paper's form": {"floor": "bin_width"},

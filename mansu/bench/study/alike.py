@@ -10,6 +10,7 @@ from verify.errors import UsageError
 
 _BY_SEED = frozenset({"seed"})
 """Settings that differ from cell to cell."""
+_NONE = "(no such setting)"
 
 
 def require_alike(records: Iterable[EditRecord]) -> None:
@@ -39,11 +40,11 @@ def require_device(record: EditRecord, device: torch.device) -> None:
 
 
 def require_settings(record: EditRecord, settings: Mapping[str, JsonValue]) -> None:
-    """Raise `UsageError` ME382 where an edit was made with other settings; those that only one of them has are new."""
-    shared = settings.keys() & record.settings.keys() - _BY_SEED
-    for name in sorted(shared):
-        if settings[name] != record.settings[name]:
-            raise _unlike(record, f"{name} = {settings[name]}", f"{name} = {record.settings[name]}")
+    """Raise `UsageError` ME382 where an edit was made with other settings, or by a version that lacks one of them."""
+    for name in sorted((settings.keys() | record.settings.keys()) - _BY_SEED):
+        wanted, made = settings.get(name, _NONE), record.settings.get(name, _NONE)
+        if wanted != made:
+            raise _unlike(record, f"{name} = {wanted}", f"{name} = {made}")
 
 
 def _unlike(record: EditRecord, expected: str, found: str) -> UsageError:

@@ -13,7 +13,7 @@ def topics(cells: Iterable[CellDocument]) -> tuple[str, ...]:
 
 def base_kept(cells: Sequence[CellDocument], names: Sequence[str]) -> tuple[str, ...]:
     """Return the base's accuracy on each row, full precision → NF4: the mean over seeds."""
-    first = {cell.seed: cell for cell in reversed(cells)}
+    first = {cell.seed: cell for cell in reversed(cells) if cell.axes is not None}
     rows = [[row for cell in first.values() for row in _retained(cell) if row.row == name] for name in names]
     return tuple(_pair([(row.base.value, row.base_nf4.value) for row in found], ".3f") for found in rows)
 

@@ -107,9 +107,10 @@ def _of_these(found: Document, seeds: Iterable[int]) -> str:
 
 def _kept(found: Document) -> Table:
     names = topics(found.cells)
+    asked = [[cell for cell in _cells_of(found, line) if cell.axes is not None] for line in found.lines]
     rows = [
-        Row(line.title + _of_these(found, line.seeds), kept(_cells_of(found, line), names), line)
-        for line in found.lines
+        Row(line.title + _of_these(found, (cell.seed for cell in mine)), kept(mine, names), line)
+        for line, mine in zip(found.lines, asked, strict=True)
     ]
     base = Row("base", base_kept(found.cells, names), None)
     return Table("What is kept, row by row", names, (base, *rows), KEPT_NOTE)
@@ -239,8 +240,7 @@ AXES: tuple[tuple[str, Show], ...] = (
 )
 KEPT_NOTE = (
     "Row by row: held-out facts of each topic; the change of accuracy from the base in the same precision, of the base "
-    "its accuracy; full precision → after NF4, of several seeds the mean. Other topics' rows have one to two hundred "
-    "probes a seed, of which one is .006 to .009."
+    "its accuracy; full precision → after NF4, of several seeds the mean."
 )
 COSTS: tuple[tuple[str, Show], ...] = (
     ("changed", one("share_changed", ".3f", 100, " %")),
