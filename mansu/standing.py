@@ -50,8 +50,8 @@ def common_shift(shifts: Tensor, pools: Sequence[tuple[int, ...]]) -> Tensor:
 
 def _alternatives(
     logits: Tensor, answers: Tensor, pools: Sequence[tuple[int, ...]]
-) -> list[tuple[Tensor, Tensor, list[int]]]:
+) -> list[tuple[Tensor, int, list[int]]]:
     return [
-        (row, answer, [token for token in pool if token != int(answer)])
-        for row, answer, pool in zip(logits, answers, pools, strict=True)
+        (row, answer, [token for token in pool if token != answer])
+        for row, answer, pool in zip(logits, map(int, answers), pools, strict=True)
     ]

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from mansu.baselines import METHODS
+from mansu.bench.study.alike import require_settings
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.columns import COLUMNS
 from mansu.bench.study.document import AxesRecord, EditRecord, ErasureRecord, RobustRecord
@@ -287,6 +288,18 @@ def test_edits_of_another_base_or_configuration_do_not_share_a_table(job: Job, t
         with pytest.raises(UsageError, match="made in another way") as caught:
             document(cells, [], "tiny", Criteria(), Policy())
         assert caught.value.id == "ME382"
+
+
+def test_an_edit_by_a_version_that_lacks_a_setting_is_refused(job: Job) -> None:
+    made = job.cell(0, "mansu").read("edit", EditRecord)
+    assert made is not None
+    older = {name: value for name, value in made.settings.items() if name != "answer_shift_weight"}
+    for record, settings in ((made, older), (made.model_copy(update={"settings": older}), made.settings)):
+        with pytest.raises(UsageError, match="made in another way") as caught:
+            require_settings(record, settings)
+        assert caught.value.id == "ME382"
+        assert "answer_shift_weight" in caught.value.found
+    require_settings(made, made.settings | {"seed": 5})
 
 
 def test_a_run_does_not_take_an_edit_of_another_configuration_for_its_own(job: Job) -> None:

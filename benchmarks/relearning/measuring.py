@@ -15,7 +15,9 @@ from benchmarks.relearning.data import World, rows_of
 from benchmarks.relearning.methods import HELD_OUT, prompts_of
 from benchmarks.relearning.training import text_loss
 from mansu.examples import Prompts, answer_accuracy, draw, last_logits
+from mansu.objective import asked
 from mansu.probes import training_pairs
+from mansu.standing import leads
 from mansu.stopping import accuracy_after_nf4
 from verify.circuits import EdgeScores, Pair, attribute, compare, swapped
 from verify.contract.schema import Schema
@@ -142,12 +144,7 @@ def measure(name: str, model: Any, effort: int, yardstick: Yardstick, attack: At
 @torch.no_grad()
 def margin(model: Any, prompts: Prompts) -> float:
     """Return the mean lead of the answer's logit over its alternatives' mean."""
-    logits = last_logits(model, prompts, range(len(prompts)))
-    leads = [
-        row[answer] - row[[token for token in pool if token != answer]].mean()
-        for row, answer, pool in zip(logits, prompts.answers, prompts.pools, strict=True)
-    ]
-    return float(torch.stack(leads).mean())
+    return float(leads(*asked(model, prompts)).mean())
 
 
 def circuits(model: Any, yardstick: Yardstick) -> Circuits:

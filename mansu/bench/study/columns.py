@@ -1,7 +1,7 @@
 """The numbers of the table: each a function of a cell's documents."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from mansu.bench.study.document import (
@@ -40,7 +40,17 @@ class Column:
     of: Callable[[CellDocument], Estimate | float | None]
 
 
-def _rows(cell: CellDocument, axis: str) -> list[AxisRow]:
+def first_measured(cells: Iterable[CellDocument]) -> list[CellDocument]:
+    """Return one cell of each seed that has axes: the base's numbers stand beside every edit's."""
+    first: dict[int, CellDocument] = {}
+    for cell in cells:
+        if cell.axes is not None:
+            first.setdefault(cell.seed, cell)
+    return list(first.values())
+
+
+def rows_of(cell: CellDocument, axis: str) -> list[AxisRow]:
+    """Return a cell's rows of an axis; none where it was not measured."""
     return [] if cell.axes is None else [row for row in cell.axes.rows if row.axis == axis]
 
 
@@ -48,7 +58,7 @@ def _forgetting(
     pick: Callable[[AxisRow], Estimate], *, axis: str = "forgetting", facts: bool = False
 ) -> Callable[[CellDocument], Estimate | None]:
     def of(cell: CellDocument) -> Estimate | None:
-        rows = _rows(cell, axis)
+        rows = rows_of(cell, axis)
         chosen = [row for row in rows if row.row.endswith("held-out facts")] if facts else deciding(rows, axis)
         return pick(chosen[0]) if chosen else None
 
@@ -59,7 +69,7 @@ def _lost(wanted: Callable[[AxisRow], bool]) -> Callable[[CellDocument], Estimat
     """Return the worst change of the rows wanted, of either precision: the lowest accuracy, or the highest rise."""
 
     def of(cell: CellDocument) -> Estimate | None:
-        rows = [row for row in _rows(cell, "retention") if wanted(row)]
+        rows = [row for row in rows_of(cell, "retention") if wanted(row)]
         changes = [(change, row.unit) for row in rows for change in (row.difference, row.difference_nf4)]
         if not changes:
             return None
@@ -105,7 +115,7 @@ def _lost_together(cell: CellDocument) -> Estimate | None:
 
     Rows are of different facts: their errors add up as independent ones do.
     """
-    rows = [row for row in _rows(cell, "retention") if _is_other(row)]
+    rows = [row for row in rows_of(cell, "retention") if _is_other(row)]
     if not rows:
         return None
     both = (_pooled([row.difference for row in rows]), _pooled([row.difference_nf4 for row in rows]))

@@ -34,8 +34,14 @@ def figure(found: Document) -> str:
         drawable = _drawable(found.lines)
         for marker, line in zip(markers(len(drawable)), drawable, strict=True):
             filled = "black" if meets_all(line) else "none"
-            at = {"marker": marker, "linestyle": "none", "color": "black", "markerfacecolor": filled, "markersize": 7}
-            at |= {"clip_on": False}  # a marker on an axis is seen whole
+            at = {
+                "marker": marker,
+                "linestyle": "none",
+                "color": "black",
+                "markerfacecolor": filled,
+                "markersize": 7,
+                "clip_on": False,  # a marker on an axis is seen whole
+            }
             forget = _value(line, "forget_nf4")
             handles += kept.plot([100 * _worst_loss(line)], [forget], label=line.title, **at)
             prose.plot([100 * _value(line, "perplexity")], [forget], **at)

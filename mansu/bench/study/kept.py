@@ -1,8 +1,8 @@
 """What is retained, row by row: the change of each topic's accuracy, which the worst of them does not tell."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from mansu.bench.study.columns import CellDocument
+from mansu.bench.study.columns import CellDocument, first_measured, rows_of
 from verify.contract.result import AxisRow
 
 
@@ -11,22 +11,29 @@ def topics(cells: Iterable[CellDocument]) -> tuple[str, ...]:
     return tuple(sorted({row.row for cell in cells for row in _retained(cell)}))
 
 
-def base_kept(cells: Sequence[CellDocument], names: Sequence[str]) -> tuple[str, ...]:
+def base_kept(cells: Iterable[CellDocument], names: Sequence[str]) -> tuple[str, ...]:
     """Return the base's accuracy on each row, full precision → NF4: the mean over seeds."""
-    first = {cell.seed: cell for cell in reversed(cells) if cell.axes is not None}
-    rows = [[row for cell in first.values() for row in _retained(cell) if row.row == name] for name in names]
-    return tuple(_pair([(row.base.value, row.base_nf4.value) for row in found], ".3f") for found in rows)
+    return _means(first_measured(cells), names, lambda row: (row.base.value, row.base_nf4.value), ".3f")
 
 
-def kept(cells: Sequence[CellDocument], names: Sequence[str]) -> tuple[str, ...]:
+def kept(cells: Iterable[CellDocument], names: Sequence[str]) -> tuple[str, ...]:
     """Return the change of each row from the base in the same precision, full precision → NF4: the mean over seeds."""
-    rows = [[row for cell in cells for row in _retained(cell) if row.row == name] for name in names]
-    return tuple(_pair([(row.difference.value, row.difference_nf4.value) for row in found], "+.3f") for found in rows)
+    return _means(cells, names, lambda row: (row.difference.value, row.difference_nf4.value), "+.3f")
 
 
 def _retained(cell: CellDocument) -> list[AxisRow]:
-    rows = () if cell.axes is None else cell.axes.rows
-    return [row for row in rows if row.axis == "retention" and row.unit == "accuracy"]
+    return [row for row in rows_of(cell, "retention") if row.unit == "accuracy"]
+
+
+def _means(
+    cells: Iterable[CellDocument], names: Sequence[str], pick: Callable[[AxisRow], tuple[float, float]], form: str
+) -> tuple[str, ...]:
+    """Return for each name the mean of what is picked of its rows, in both precisions; a dash where there are none."""
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    for cell in cells:
+        for row in _retained(cell):
+            found[row.row].append(pick(row))
+    return tuple(_pair(found[name], form) for name in names)
 
 
 def _pair(values: Sequence[tuple[float, float]], form: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from mansu.bench.study.alike import require_alike
 from mansu.bench.study.cells import Cell
-from mansu.bench.study.columns import ATTACKS, BASE_COLUMNS, COLUMNS, TOFU, CellDocument
+from mansu.bench.study.columns import ATTACKS, BASE_COLUMNS, COLUMNS, TOFU, CellDocument, first_measured
 from mansu.bench.study.document import (
     AxesRecord,
     EditRecord,
@@ -126,11 +126,7 @@ def _by_seed(
 
 def _base(cells: Sequence[CellDocument], base_cells: Sequence[CellDocument]) -> dict[str, Over | None]:
     """Return the base's numbers: those that stand beside every edit's, of each seed once, and what it withstands."""
-    first: dict[int, CellDocument] = {}
-    for each in cells:
-        if each.axes is not None:
-            first.setdefault(each.seed, each)
-    beside = {column.name: _over([column.of(each) for each in first.values()]) for column in BASE_COLUMNS}
+    beside = {column.name: _over([column.of(each) for each in first_measured(cells)]) for column in BASE_COLUMNS}
     return beside | {column.name: _over([column.of(each) for each in base_cells]) for column in (*ATTACKS, *TOFU)}
 
 

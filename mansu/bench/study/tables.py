@@ -10,6 +10,7 @@ from mansu.bench.study.summary import Document, Line, Over
 
 Show = Callable[[Mapping[str, Over | None]], str]
 Columns = Sequence[tuple[str, Show]]
+Measured = Callable[[CellDocument], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,13 @@ class Table:
 
 def tables(found: Document) -> tuple[Table, ...]:
     """Return what there is to print of a suite; of several seeds each one's axes too, for their mean hides them."""
-    made = [_table("The four axes", AXES, [_base("base", found.base, AXES), *_every(found, AXES)], rule(found))]
+    axes = [_base("base", found.base, AXES), *_methods(found, AXES, _edited)]
+    made = [_table("The four axes", AXES, axes, rule(found))]
     if found.by_seed:
         made.append(_table("Seed by seed", AXES, _seed_by_seed(found), None))
     if topics(found.cells):
         made.append(_kept(found))
-    made.append(_table("What they take", COSTS, _every(found, COSTS), COSTS_NOTE))
+    made.append(_table("What they take", COSTS, _methods(found, COSTS, _edited), COSTS_NOTE))
     if any(map(_attacked, found.cells)):
         made.append(_table("What they withstand", ATTACKS, _of_some(found, ATTACKS, _attacked), ATTACKS_NOTE))
     if any(map(_told_apart, found.cells)):
@@ -95,50 +97,52 @@ def _table(caption: str, columns: Columns, rows: Sequence[Row], note: str | None
     return Table(caption, tuple(name for name, _ in columns), tuple(rows), note)
 
 
-def _every(found: Document, columns: Columns) -> list[Row]:
-    """Return the rows of all methods; the seeds of one are named where they are not all."""
-    return [_method(line, columns, _of_these(found, line.seeds)) for line in found.lines]
+def _methods(found: Document, columns: Columns, measured: Measured) -> list[Row]:
+    return [_method(_title(found, line, measured), line, columns) for line in found.lines]
 
 
-def _of_these(found: Document, seeds: Iterable[int]) -> str:
-    mine = sorted(set(seeds))
-    return "" if mine in ([], sorted({cell.seed for cell in found.cells})) else f", {_named(mine)}"
+def _of_some(found: Document, columns: Columns, measured: Measured) -> list[Row]:
+    """Return the rows of what may have been measured with some seeds only, the base's too."""
+    base = "base" + _of_these(found, filter(measured, found.base_cells))
+    return [_base(base, found.base, columns), *_methods(found, columns, measured)]
 
 
 def _kept(found: Document) -> Table:
     names = topics(found.cells)
-    asked = [[cell for cell in _cells_of(found, line) if cell.axes is not None] for line in found.lines]
-    rows = [
-        Row(line.title + _of_these(found, (cell.seed for cell in mine)), kept(mine, names), line)
-        for line, mine in zip(found.lines, asked, strict=True)
-    ]
     base = Row("base", base_kept(found.cells, names), None)
+    rows = [Row(_title(found, line, _asked), kept(_cells_of(found, line), names), line) for line in found.lines]
     return Table("What is kept, row by row", names, (base, *rows), KEPT_NOTE)
-
-
-def _cells_of(found: Document, line: Line) -> list[CellDocument]:
-    return [cell for cell in found.cells if cell.method == line.method]
 
 
 def _seed_by_seed(found: Document) -> list[Row]:
     rows: list[Row] = []
     for each in found.by_seed:
         after = f", seed {each.seed}"
-        rows += [_base("base" + after, each.base, AXES), *(_method(line, AXES, after) for line in each.lines)]
+        rows += [_base("base" + after, each.base, AXES)]
+        rows += [_method(line.title + after, line, AXES) for line in each.lines]
     return rows
 
 
-def _of_some(found: Document, columns: Columns, measured: Callable[[CellDocument], bool]) -> list[Row]:
-    """Return the rows of what was measured with some seeds only; those are named where they are not all."""
+def _title(found: Document, line: Line, measured: Measured) -> str:
+    """Return a method's title, with the seeds it was measured with where they are not all."""
+    return line.title + _of_these(found, filter(measured, _cells_of(found, line)))
 
-    def after(cells: Iterable[CellDocument]) -> str:
-        return _of_these(found, (cell.seed for cell in cells if measured(cell)))
 
-    of_method = [_cells_of(found, line) for line in found.lines]
-    return [
-        _base("base" + after(found.base_cells), found.base, columns),
-        *(_method(line, columns, after(mine)) for line, mine in zip(found.lines, of_method, strict=True)),
-    ]
+def _of_these(found: Document, cells: Iterable[CellDocument]) -> str:
+    mine, every = (sorted({cell.seed for cell in each}) for each in (cells, found.cells))
+    return "" if mine in ([], every) else f", {_named(mine)}"
+
+
+def _cells_of(found: Document, line: Line) -> list[CellDocument]:
+    return [cell for cell in found.cells if cell.method == line.method]
+
+
+def _edited(cell: CellDocument) -> bool:
+    return cell.edit is not None
+
+
+def _asked(cell: CellDocument) -> bool:
+    return cell.axes is not None
 
 
 def _attacked(cell: CellDocument) -> bool:
@@ -153,8 +157,8 @@ def _base(title: str, numbers: Mapping[str, Over | None], columns: Columns) -> R
     return Row(title, tuple("" if name == "axes" else show(numbers) for name, show in columns), None)
 
 
-def _method(line: Line, columns: Columns, after: str) -> Row:
-    return Row(line.title + after, cells(line, columns), line)
+def _method(title: str, line: Line, columns: Columns) -> Row:
+    return Row(title, cells(line, columns), line)
 
 
 def cells(line: Line, columns: Columns) -> tuple[str, ...]:
