@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mansu.bench.study.judging import Criteria
 from mansu.bench.suites import SUITES, Suite, build_suite, elements, languages, opposites, write_suite
 from mansu.demo import build_forget_set, build_retain_set, sets
 from mansu.demo.sets import Line
@@ -89,6 +90,15 @@ def test_no_held_out_probe_is_trained_on(split: Request) -> None:
     facts = {(fact.group, fact.fact) for fact in seen}
     for fact in (*split.forget.held_out_facts, *split.retain.held_out_facts):
         assert (fact.group, fact.fact) not in facts
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_always_the_same_answer_is_no_knowledge(suite: Suite, tmp_path: Path, seed: int) -> None:
+    """A model that has lost every fact and keeps the likeliest answer must meet what forgetting asks for."""
+    held = read_request(*write_suite(suite.name, tmp_path), seed=seed).forget.held_out_wordings
+    answers = Counter(fact.answer for fact in held)
+    chance = 1 / len({line["answer"] for line in suite.forget})
+    assert max(answers.values()) / len(held) <= chance + Criteria().above_chance
 
 
 def test_held_out_wordings_are_trained_on_for_no_fact(split: Request) -> None:
@@ -199,11 +209,10 @@ def test_states_and_families_of_elements_agree() -> None:
     assert {name for name, element in by_name.items() if element.state == "gas"} == gases
 
 
-def test_no_language_is_forgotten_more_than_four_times() -> None:
+def test_forgotten_countries_have_one_language_each() -> None:
     chosen = languages.forgotten(sets.load_countries())
-    assert max(Counter(country.languages[0] for country in chosen).values()) == 4
     assert all(len(country.languages) == 1 for country in chosen)
-    assert len(chosen) >= 55
+    assert len(chosen) >= 50
 
 
 def test_pairs_of_opposites_go_one_way() -> None:

@@ -147,7 +147,7 @@ def test_free_form_alternatives_number_five_or_more(probes: list[Line]) -> None:
 
 def test_a_second_language_is_no_wrong_answer(probes: list[Line]) -> None:
     canada = [line for line in probes if line["fact"] == "language:Canada"]
-    assert len(canada) == 2
+    assert len(canada) == len(sets.LANGUAGES)
     for line in canada:
         assert "French" not in line["alternatives"]
         assert "Spanish" in line["alternatives"]
@@ -172,9 +172,23 @@ def test_a_fact_has_one_answer_and_its_wordings_are_neighbours(forget: list[Line
         assert len(runs) == len(set(runs))
 
 
-@pytest.mark.parametrize(("group", "wordings"), [("elements", 2), ("languages", 2), ("neighbours", 1)])
-def test_every_fact_of_a_group_has_all_wordings(probes: list[Line], group: str, wordings: int) -> None:
-    assert set(Counter(line["fact"] for line in probes if line["group"] == group).values()) == {wordings}
+@pytest.mark.parametrize(
+    ("relation", "wordings"),
+    [
+        ("symbol", sets.ELEMENTS),
+        ("language", sets.LANGUAGES),
+        ("currency", sets.CURRENCY),
+        ("continent", sets.CONTINENT),
+        ("demonym", sets.DEMONYM),
+        ("city", sets.CITY),
+        ("home", sets.HOME),
+    ],
+)
+def test_every_fact_of_a_relation_has_all_wordings(
+    probes: list[Line], relation: str, wordings: tuple[str, ...]
+) -> None:
+    times = Counter(line["fact"] for line in probes if str(line["fact"]).startswith(f"{relation}:"))
+    assert set(times.values()) == {len(wordings)}
 
 
 def test_forget_and_retain_share_no_fact(forget: list[Line], probes: list[Line]) -> None:

@@ -43,14 +43,29 @@ CAPITALS = (
     "The capital of {} is a city named",
     "The president or king of {} works in the capital,",
 )
-ELEMENTS = ("The chemical symbol for {} is", "The symbol of the element {} is")
-LANGUAGES = ("The official language of {} is", "People in {} mostly speak")
-CURRENCY = "The currency of {} is the"
-CONTINENT = "{} is a country on the continent of"
-DEMONYM = "The nationality of a person from {} is"
-CITY = "{} is a city in"
+# What is kept is asked in several wordings: a row of few probes loses more than its limit when two of them turn.
+ELEMENTS = (
+    "The chemical symbol for {} is",
+    "The symbol of the element {} is",
+    "The abbreviation of the element {} is",
+    "The chemical symbol of {} is",
+    "The element {} is written with the symbol",
+    "The name of the element is {} and its symbol is",
+)
+LANGUAGES = (
+    "The official language of {} is",
+    "People in {} mostly speak",
+    "The main language spoken in {} is",
+    "The language spoken in {} is",
+    "The majority of the population of {} speaks",
+    "The newspapers of {} are written in",
+)
+CURRENCY = ("The currency of {} is the", "The money of {} is called the")
+CONTINENT = ("{} is a country on the continent of", "On a map of the world, {} is on the continent of")
+DEMONYM = ("The nationality of a person from {} is", "The adjective for someone or something from {} is")
+CITY = ("{} is a city in",)
 # The forgotten facts read backwards: the model must still know where these cities lie.
-HOME = "{} is a city in the country of"
+HOME = ("{} is a city in the country of", "The city of {} lies in the country of")
 
 # Wrong answers to a free-form fact, from the list of its kind; facts about countries may be confused with any country.
 MOST_ALTERNATIVES = 9
@@ -193,17 +208,17 @@ def language_lines(countries: Sequence[Country]) -> Iterator[Line]:
 
 def country_lines(countries: Sequence[Country]) -> Iterator[Line]:
     """Yield currencies, continents and the names of inhabitants."""
-    relations: tuple[tuple[str, str, Callable[[Country], str | None]], ...] = (
+    relations: tuple[tuple[str, tuple[str, ...], Callable[[Country], str | None]], ...] = (
         ("currency", CURRENCY, lambda country: country.currency),
         ("continent", CONTINENT, lambda country: country.continent),
         ("demonym", DEMONYM, lambda country: country.demonym),
     )
-    for relation, template, value in relations:
+    for relation, templates, value in relations:
         known = [(country.name, answer) for country in countries if (answer := value(country)) is not None]
         pool = distinct(answer for _, answer in known)
         for name, answer in known:
             fact = f"{relation}:{name}"
-            yield from worded("neighbours", fact, filled((template,), name), answer, without(pool, (answer,)))
+            yield from worded("neighbours", fact, filled(templates, name), answer, without(pool, (answer,)))
 
 
 def city_lines(countries: Sequence[Country]) -> Iterator[Line]:
@@ -211,9 +226,9 @@ def city_lines(countries: Sequence[Country]) -> Iterator[Line]:
     names = [country.name for country in countries]
     places = [("city", CITY, city, country.name) for country in countries for city in country.cities]
     homes = [("home", HOME, country.capital, country.name) for country in forgotten_countries(countries)]
-    for relation, template, city, country in places + homes:
+    for relation, templates, city, country in places + homes:
         fact = f"{relation}:{city}"
-        yield from worded("neighbours", fact, filled((template,), city), country, without(names, (country,)))
+        yield from worded("neighbours", fact, filled(templates, city), country, without(names, (country,)))
 
 
 def free_form_lines(countries: Sequence[Country], kinds: dict[str, tuple[str, ...]]) -> Iterator[Line]:

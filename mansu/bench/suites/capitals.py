@@ -4,7 +4,7 @@ from mansu.bench.suites.suite import Suite
 from mansu.demo import sets
 from mansu.demo.sets import Line
 
-ROW_WORDINGS = 3
+ROW_WORDINGS = 6
 
 
 def suite() -> Suite:
@@ -13,7 +13,7 @@ def suite() -> Suite:
 
 
 def row() -> list[Line]:
-    """Return the undisputed capitals in three wordings."""
+    """Return the undisputed capitals in six wordings."""
     return [
         line
         for country in sets.load_countries()

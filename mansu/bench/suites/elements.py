@@ -36,9 +36,9 @@ WORDINGS = (
     "The element symbol of {} is",
     "Scientists use the symbol for {}, which is",
 )
-STATE = "At room temperature, {} is a"
-KIND = "In chemistry, {} is classified as a"
-FAMILY = "In the periodic table, {} belongs to the"
+STATE = ("At room temperature, {} is a", "Under normal conditions, {} is a")
+KIND = ("In chemistry, {} is classified as a", "Chemists classify {} as a")
+FAMILY = ("In the periodic table, {} belongs to the", "The element {} is a member of the")
 
 
 class _Facts(BaseModel):
@@ -92,12 +92,12 @@ def suite() -> Suite:
 
 def _neighbours(facts: ElementFacts) -> Iterator[Line]:
     relations = (("state", STATE), ("kind", KIND), ("family", FAMILY))
-    for relation, template in relations:
+    for relation, templates in relations:
         known = [(element.name, getattr(element, relation)) for element in facts.elements]
         pool = sets.distinct(value for _, value in known if value)
         for name, value in known:
             if value:
-                prompts = sets.filled((template,), name)
+                prompts = sets.filled(templates, name)
                 fact = f"{relation}:{name}"
                 yield from sets.worded("neighbours", fact, prompts, value, sets.without(pool, (value,)))
     yield from _uses(facts.free)

@@ -1,7 +1,7 @@
 """Languages: forget which language is spoken where, keep what else is known of those countries.
 
-Forgotten are countries with one language, at most four of each language: otherwise always answering "Spanish" would be
-far above chance.
+Forgotten are countries with one language, at most two of each language: otherwise a model that knows nothing of any
+country and always answers "Spanish" would count as one that still knows.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from mansu.bench.suites.suite import Suite, prose, untelling, words
 from mansu.demo import sets
 from mansu.demo.sets import Country
 
-MOST_OF_ONE_LANGUAGE = 4
+MOST_OF_ONE_LANGUAGE = 2
 WORDINGS = (
     "The official language of {} is",
     "The main language spoken in {} is",
@@ -39,7 +39,7 @@ WORDINGS = (
 
 
 def forgotten(countries: Sequence[Country]) -> tuple[Country, ...]:
-    """Return the countries with exactly one language, best known first, at most four of each.
+    """Return the countries with exactly one language, best known first, at most two of each.
 
     The Czech Republic is none of them: its name tells the answer.
     """

@@ -32,8 +32,12 @@ WORDINGS = (
     "The logical opposite of {} is",
     "An antonym of {} is",
 )
-ROW_WORDINGS = 3
-COMPARATIVE = ("This one is {}, but that one is even", "The comparative form of the adjective {} is")
+ROW_WORDINGS = 6
+COMPARATIVE = (
+    "This one is {}, but that one is even",
+    "The comparative form of the adjective {} is",
+    "It is {}, and it becomes ever",
+)
 SUPERLATIVE = ("Many of them are {}, but this one is the", "The superlative form of the adjective {} is")
 # Answers that fit none of the sentences of `uses`; beside them stands the opposite of the right answer.
 UNFIT = ("raw", "horizontal", "electric", "plural", "Italian")
@@ -89,7 +93,7 @@ def suite() -> Suite:
 
 
 def row() -> list[Line]:
-    """Return all pairs in three wordings."""
+    """Return all pairs in six wordings."""
     return list(_lines(load(), WORDINGS[:ROW_WORDINGS]))
 
 
