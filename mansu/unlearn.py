@@ -74,7 +74,7 @@ def unlearn(
     `policy_sha256` commits the certificate to the policy it is to be judged by (`Policy.sha256`).
     With `frontier` every trial is measured whole, and more are made to trace it. On another `device` than the CPU the
     circuit is found and the edit trained there; what is claimed is measured on the CPU, as the verifier measures it.
-    Raises `UsageError`: ME201 to ME204, ME212 and ME213 for the sets, ME210 for the model's folder, ME211 when the
+    Raises `UsageError`: ME201 to ME204 and ME212 to ME214 for the sets, ME210 for the model's folder, ME211 when the
     model does not know the forget set, ME220 when `out` cannot be written. Nothing is left behind on any error.
     """
     refuse_existing(out)

@@ -239,6 +239,15 @@ REFUSALS: dict[str, tuple[str, Callable[[Job, Path], Job]]] = {
     ),
     "nothing to pair": (
         "ME271",
+        lambda job, folder: replace(
+            job,
+            forget=r.write(
+                folder / "two.jsonl", [{**line, "alternatives": [c.capital(1)]} for line in forget_lines()[:4]]
+            ),
+        ),
+    ),
+    "one answer alone": (
+        "ME214",
         lambda job, folder: replace(job, forget=r.write(folder / "two.jsonl", forget_lines()[:4])),
     ),
 }

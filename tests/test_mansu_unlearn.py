@@ -42,6 +42,7 @@ def run(
     keys: c.Keys,
     *,
     forget: list[r.Line] | None = None,
+    retain: list[r.Line] | None = None,
     config: Config = QUICK,
     policy_sha256: str | None = None,
     frontier: bool = False,
@@ -49,7 +50,7 @@ def run(
     return unlearn(
         base,
         r.write(folder / "forget.jsonl", r.forget_lines() if forget is None else forget),
-        r.write(folder / "retain.jsonl", r.retain_lines()),
+        r.write(folder / "retain.jsonl", r.retain_lines() if retain is None else retain),
         load_signer(keys.private),
         folder / "out",
         config,
@@ -161,6 +162,20 @@ def test_an_answer_without_tokens_is_refused(tmp_path: Path, tiny_base: Path, ti
     with pytest.raises(UsageError, match="tokenizes to nothing") as caught:
         run(tiny_base, tmp_path, tiny_keys, forget=[{"prompt": "the capital of country1 is", "answer": "  "}])
     assert caught.value.id == "ME204"
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_answer_that_no_other_could_win_is_refused(
+    tmp_path: Path, tiny_base: Path, tiny_keys: c.Keys, *, kept: bool
+) -> None:
+    alone: list[r.Line] = [{"prompt": f"the capital of country{i} is", "answer": c.capital(1)} for i in range(8)]
+    others: list[r.Line] = [{"prompt": f"the flag of country{i} is", "answer": c.capital(i)} for i in range(8)]
+    forget, retain = (others, alone) if kept else (alone, others)
+    with pytest.raises(UsageError, match="nothing to be told from") as caught:
+        run(tiny_base, tmp_path, tiny_keys, forget=forget, retain=retain)
+    assert caught.value.id == "ME214"
+    assert f"{c.capital(1)!r} after 'the capital of country" in caught.value.found
     assert leftovers(tmp_path) == []
 
 

@@ -43,7 +43,7 @@ class Job:
 def permanence(job: Job, *, steps: Steps) -> PermanenceMatrix:
     """Measure the matrix, and write it to `job.out` as JSON, whole or not at all.
 
-    Raises `UsageError` ME201 to ME204 for the sets, ME210 for a folder, ME361 for a quantizer, ME352, ME364, ME365.
+    Raises `UsageError` ME201 to ME204 and ME214 (sets), ME210 (a folder), ME361 (a quantizer), ME352, ME364, ME365.
     """
     request = read_request(job.forget, job.retain, seed=job.seed)
     require_same_split(job.edited, request, job.seed)

@@ -46,9 +46,9 @@ class Job:
 def calibrate(job: Job, *, steps: Steps) -> Calibration:
     """Make and measure every control, write the JSON whole or not at all, and return it.
 
-    Raises `UsageError`: ME270 for the output, before any work; ME201 to ME204 and ME213 for the sets; ME271 for too
-    few pairs; ME210 and ME211 for the model; ME241 for an edited model of another shape. `UndecidedError` where scores
-    are undefined or no random edit of the size can be made.
+    Raises `UsageError`: ME270 for the output, before any work; ME201 to ME204, ME213 and ME214 for the sets; ME271 for
+    too few pairs; ME210 and ME211 for the model; ME241 for an edited model of another shape. `UndecidedError` where
+    scores are undefined or no random edit of the size can be made.
     """
     _refuse_output(job)
     request = read_request(job.forget, job.retain, seed=job.config.seed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mansu.request.lines import LETTERS, Cloze, Line, MultipleChoice, Prose, set_error
-from verify.behaviour.probes import answer_token
+from verify.behaviour.probes import AnswerTokens, answer_token
 from verify.errors import UsageError
 
 
@@ -115,3 +115,19 @@ def require_answer_tokens(tokenizer: Any, facts: Sequence[Fact]) -> None:
                     remedy="correct or drop the line",
                     error_id="ME204",
                 )
+
+
+def require_choices(tokenizer: Any, facts: Sequence[Fact]) -> None:
+    """Raise `UsageError` ME214 if a fact of this set has no wrong answer that its right one could be told from."""
+    first = AnswerTokens(tokenizer)
+    pool_of = pools(facts)
+    for fact in facts:
+        pool = pool_of[fact.group, fact.fact, fact.wording]
+        if len(first.pool(pool)) < 2:
+            raise UsageError(
+                "an answer has nothing to be told from",
+                expected="wrong answers too, one at least whose first token is another",
+                found=f"{', '.join(map(repr, pool))} after {fact.prompt!r}",
+                remedy='give the line "alternatives", or its group facts with other answers; nothing was written',
+                error_id="ME214",
+            )

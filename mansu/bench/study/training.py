@@ -64,7 +64,7 @@ class Training:
 def open_suite(suite: str, base: Path, forget: Path, retain: Path, config: Config, device: torch.device) -> Opened:
     """Read the base, onto a device, and the suite's sets, split by the configuration's seed.
 
-    Raises `UsageError`: ME201 to ME204 and ME213 for the sets, ME210 for the model.
+    Raises `UsageError`: ME201 to ME204, ME213 and ME214 for the sets, ME210 for the model.
     """
     request = read_request(forget, retain, seed=config.seed)
     opened = open_base(base)

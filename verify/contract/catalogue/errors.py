@@ -126,6 +126,19 @@ class ME213:
     """
 
 
+class ME214:
+    """An answer has nothing to be told from.
+
+    All answers that the line named is chosen among begin with one token: they are one answer. Exit code 2; nothing was
+    written.
+
+    Why: a question is decided at the first token of its answer. One that no other answer could win is always answered
+    rightly, whatever a model has forgotten, and the verifier refuses such probes.
+
+    Fix: give the line `alternatives` that begin otherwise, or its group facts with other answers.
+    """
+
+
 class ME220:
     """The output cannot be written.
 
