@@ -277,10 +277,16 @@ def test_a_document_of_another_version_is_refused(tmp_path: Path) -> None:
         cell.read("edit", EditRecord)
 
 
-def test_edits_of_another_base_or_configuration_do_not_share_a_table(job: Job, tmp_path: Path) -> None:
+def test_edits_of_another_base_sets_or_configuration_do_not_share_a_table(job: Job, tmp_path: Path) -> None:
     made = job.cell(0, "mansu").read("edit", EditRecord)
     assert made is not None
-    others = {"base_sha256": "0" * 64}, {"settings": {**made.settings, "steps": "99"}}
+    assert made.sets_sha256 is not None
+    others: tuple[dict[str, object], ...] = (
+        {"base_sha256": "0" * 64},
+        {"sets_sha256": "0" * 64},
+        {"sets_sha256": None},
+        {"settings": {**made.settings, "steps": "99"}},
+    )
     for number, other in enumerate(others):
         cells = [Cell(tmp_path / str(number), "tiny", seed, "mansu") for seed in (0, 1)]
         cells[0].write("edit", made)
@@ -300,6 +306,15 @@ def test_an_edit_by_a_version_that_lacks_a_setting_is_refused(job: Job) -> None:
         assert caught.value.id == "ME382"
         assert "answer_shift_weight" in caught.value.found
     require_settings(made, made.settings | {"seed": 5})
+
+
+def test_a_run_does_not_take_an_edit_with_other_sets_for_its_own(job: Job, tmp_path: Path) -> None:
+    fewer = tmp_path / "fewer.jsonl"
+    fewer.write_text("".join(job.retain.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+    with pytest.raises(UsageError, match="made in another way") as caught:
+        run(replace(job, retain=fewer), steps=QUIET)
+    assert caught.value.id == "ME382"
+    assert caught.value.expected.startswith("an edit with sets ")
 
 
 def test_a_run_does_not_take_an_edit_of_another_configuration_for_its_own(job: Job) -> None:

@@ -1,6 +1,8 @@
-"""That cells which stand in one table were made alike: from one base, and one method's with one configuration."""
+"""That cells which stand in one table were made alike: of one base and sets, one method's with one configuration."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
 from pydantic import JsonValue
@@ -14,7 +16,7 @@ _NONE = "(no such setting)"
 
 
 def require_alike(records: Iterable[EditRecord]) -> None:
-    """Raise `UsageError` ME382 unless all edits have one base, and all of the engine's one configuration a method.
+    """Raise `UsageError` ME382 unless all edits have one base and sets, and the engine's one configuration a method.
 
     Baselines are tuned, so that what they were run with may differ.
     """
@@ -23,6 +25,7 @@ def require_alike(records: Iterable[EditRecord]) -> None:
     for record in records:
         first = first or record
         require_base(record, first.base_sha256)
+        require_sets(record, first.sets_sha256)
         if record.strength is None:
             require_settings(record, by_method.setdefault(record.method, record).settings)
 
@@ -31,6 +34,20 @@ def require_base(record: EditRecord, base_sha256: str) -> None:
     """Raise `UsageError` ME382 where an edit is of another base."""
     if record.base_sha256 != base_sha256:
         raise _unlike(record, f"an edit of base {base_sha256[:12]}", f"one of base {record.base_sha256[:12]}")
+
+
+def digest_of(forget: Path, retain: Path) -> str:
+    """Return one sha256 of both sets."""
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in (forget, retain))).hexdigest()
+
+
+def require_sets(record: EditRecord, sets_sha256: str | None) -> None:
+    """Raise `UsageError` ME382 where an edit was made with other sets: another version's of a suite, say."""
+    if record.sets_sha256 != sets_sha256:
+        expected, found = (
+            f"sets {known[:12]}" if known else "unnamed sets" for known in (sets_sha256, record.sets_sha256)
+        )
+        raise _unlike(record, f"an edit with {expected}", f"one with {found}")
 
 
 def require_device(record: EditRecord, device: torch.device) -> None:

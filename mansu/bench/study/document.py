@@ -27,7 +27,8 @@ class EditRecord(Schema):
     `updates` is of the weights that changed: how many crossed into another NF4 code, and the bin width over the size
     of the update, the median over them (None where nothing changed). `frontier` are mansu's trials: how much
     was changed, and what that came to; forgetting on validation wordings, retention on retain data trained on.
-    `device` is where it was trained.
+    `device` is where it was trained; `sets_sha256` of the sets it was trained with (`alike.digest_of`), None where the
+    version that wrote it did not say.
     """
 
     suite: str
@@ -40,6 +41,7 @@ class EditRecord(Schema):
     tuned_on: int
     tried: tuple[Tried, ...]
     base_sha256: Sha256
+    sets_sha256: Sha256 | None = None
     parameters: int
     changed: int
     crossing: int

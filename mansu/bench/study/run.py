@@ -19,7 +19,7 @@ from mansu.baselines import METHODS, export
 from mansu.baselines.tuning import ALL_BROKEN
 from mansu.baselines.weights import bin_width_over_update, changed
 from mansu.bench.ablations import ABLATIONS, ablated
-from mansu.bench.study.alike import require_base, require_device, require_settings
+from mansu.bench.study.alike import digest_of, require_base, require_device, require_sets, require_settings
 from mansu.bench.study.attacks import relearning, robust
 from mansu.bench.study.cells import Cell
 from mansu.bench.study.document import (
@@ -106,8 +106,8 @@ def run(job: Job, *, steps: Steps) -> tuple[str, ...]:
     A method that breaks the model, or a number that is undefined, ends its cell alone: the others go on.
 
     A baseline is tuned with the first seed, whose setting the others use: each seed's sweep would cost as much again.
-    Raises `UsageError` ME380 for an unknown method, before any work, ME382 for an edit that is there of another base or
-    configuration, and whatever reading, editing and measuring raise.
+    Raises `UsageError` ME380 for an unknown method, before any work, ME382 for an edit that is there of another base,
+    sets or configuration, and whatever reading, editing and measuring raise.
     """
     for method in job.methods:
         title_of(method)
@@ -156,6 +156,7 @@ def _make(job: Job, cell: Cell, shared: _Seed, base_sha256: str, steps: Steps) -
 def _require_ours(made: EditRecord, job: Job, base_sha256: str) -> None:
     """Raise `UsageError` ME382 unless this job would have made an edit that is there."""
     require_base(made, base_sha256)
+    require_sets(made, digest_of(job.forget, job.retain))
     require_device(made, job.device)
     if made.method not in METHODS:
         config = ablated(made.method, job.config) if made.method in ABLATIONS else job.config
@@ -167,7 +168,7 @@ def _edit(job: Job, cell: Cell, shared: _Seed, steps: Steps) -> None:
     edited = edit(cell.method, shared.training, chosen_by(first) if first else None, frontier=job.frontier, steps=steps)
     cell.forget_measured()
     export(cell.model, shared.opened.base, edited.weights)
-    cell.write("edit", _record(cell, shared.opened, edited))
+    cell.write("edit", _record(cell, shared.opened, edited, digest_of(job.forget, job.retain)))
 
 
 def _measure(cell: Cell, shared: _Seed, steps: Steps) -> None:
@@ -199,7 +200,7 @@ def _ask_as_tofu(job: Job, cell: Cell, model: Path, shared: _Seed, steps: Steps)
     cell.write("tofu", tofu(open_base(model).language(job.device), shared.gold, steps=steps))
 
 
-def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
+def _record(cell: Cell, opened: Opened, edited: Edited, sets_sha256: str) -> EditRecord:
     before, after = opened.weights(), edited.weights
     count = changed(before, after)
     crossing = sum(
@@ -217,6 +218,7 @@ def _record(cell: Cell, opened: Opened, edited: Edited) -> EditRecord:
         tuned_on=edited.tuned_on,
         tried=edited.tried,
         base_sha256=opened.base.digest(),
+        sets_sha256=sets_sha256,
         parameters=opened.parameters,
         changed=count,
         crossing=crossing,

@@ -712,9 +712,9 @@ class ME381:
 class ME382:
     """Edits of the benchmark were not made alike.
 
-    In the folder of `mansu bench --out` lies an edit of another base model, one that mansu made with another
-    configuration, or one that was trained on another kind of device; or, of the suite `authors`, a model that was
-    taught otherwise. Exit code 2.
+    In the folder of `mansu bench --out` lies an edit of another base model or with other sets (those of a suite may
+    change from version to version), one that mansu made with another configuration, or one that was trained on another
+    kind of device; or, of the suite `authors`, a model that was taught otherwise. Exit code 2.
 
     Why: what is there is read and not made again, so one table would mix two models, or two methods under one name.
 
