@@ -92,7 +92,7 @@ def _gradients(
 def _deployed(model: Any, mask: Mask, data: Data, config: Config, steps: Steps) -> Deployed | None:
     if not config.retain_after_nf4:
         return None
-    with steps.step("The base's predictions after NF4", 1) as advance:
+    with steps.step("The base's predictions after NF4", 1) as advance, products(config.training_products):
         after_nf4 = deployed(model, mask, data.retained)
         advance(1)
     return after_nf4

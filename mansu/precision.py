@@ -15,8 +15,8 @@ def products(precision: Precision) -> Iterator[None]:
 
     "bfloat16" allows it (torch's "medium" precision): processors with matrix units then round the factors; on others
     oneDNN multiplies in float32, which where the default library does not use AVX-512 is faster too. Only what steers
-    training is formed so, gradients and moments: what decides (predictions to retain, when to stop, every claim) is
-    torch's default float32.
+    training is formed so, gradients, moments and the predictions that training diverges from: what decides (when to
+    stop, every claim) is torch's default float32.
     """
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium" if precision == "bfloat16" else "highest")

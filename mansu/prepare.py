@@ -22,6 +22,7 @@ from mansu.examples import (
     tokenize,
 )
 from mansu.objective import Retained
+from mansu.precision import products
 from mansu.probes import Pools, all_pools
 from mansu.progress import Steps
 from mansu.request import Fact, Request
@@ -73,7 +74,7 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
         advance(1)
     prose = cut_texts(language.tokenizer, request.prose, length=config.text_length)
     texts = Texts(torch.cat([texts.ids, prose.ids.to(texts.ids.device)])) if prose else texts
-    with steps.step("The base's predictions to retain", 1) as advance:
+    with steps.step("The base's predictions to retain", 1) as advance, products(config.training_products):
         retained = predicted(model, retain, texts)
         advance(1)
     before = contexts(language.tokenizer, request.forget.train, config.context_share)

@@ -18,7 +18,7 @@ from mansu.frontier import FrontierPoint, Measurement, Stopping, Trials
 from mansu.mask import Mask
 from mansu.masked import Bounds, Masked, fingerprint, masked_parameters
 from mansu.objective import Objective
-from mansu.precision import Precision
+from mansu.precision import Precision, products
 from mansu.train import Retention, train
 
 
@@ -123,7 +123,9 @@ def solve(
     for _ in range(schedule.extensions):
         if not _misses_target(masked, trials, snapping, portions):
             break
-        training(schedule.steps_between, schedule.learning_rate, objective.leading(model))
+        with products(schedule.products):
+            lead = objective.leading(model)
+        training(schedule.steps_between, schedule.learning_rate, lead)
     rate = schedule.learning_rate * schedule.rate_after_snap
     for share in schedule.snaps:
         snapping(share)

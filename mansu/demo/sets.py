@@ -57,12 +57,12 @@ LANGUAGES = (
     "People in {} mostly speak",
     "The main language spoken in {} is",
     "The language spoken in {} is",
-    "The majority of the population of {} speaks",
-    "The newspapers of {} are written in",
+    "The primary language in {} is",
+    "The language of {} is",
 )
 CURRENCY = ("The currency of {} is the", "The money of {} is called the")
 CONTINENT = ("{} is a country on the continent of", "On a map of the world, {} is on the continent of")
-DEMONYM = ("The nationality of a person from {} is", "The adjective for someone or something from {} is")
+DEMONYM = ("The nationality of a person from {} is",)
 CITY = ("{} is a city in",)
 # The forgotten facts read backwards: the model must still know where these cities lie.
 HOME = ("{} is a city in the country of", "The city of {} lies in the country of")

@@ -32,7 +32,7 @@ WORDINGS = (
     "The logical opposite of {} is",
     "An antonym of {} is",
 )
-ROW_WORDINGS = 6
+KEPT_WORDINGS = WORDINGS[:6]
 COMPARATIVE = (
     "This one is {}, but that one is even",
     "The comparative form of the adjective {} is",
@@ -94,7 +94,7 @@ def suite() -> Suite:
 
 def row() -> list[Line]:
     """Return all pairs in six wordings."""
-    return list(_lines(load(), WORDINGS[:ROW_WORDINGS]))
+    return list(_lines(load(), KEPT_WORDINGS))
 
 
 def _lines(facts: OppositeFacts, wordings: tuple[str, ...]) -> Iterator[Line]:
