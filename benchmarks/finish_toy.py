@@ -139,9 +139,7 @@ def held_out(model: Any, tokenizer: Any, data: Any) -> Held:
     """Return how to measure the model on what neither trains nor stops it."""
     split = data.request
     sets = (split.forget.held_out_wordings, split.forget.held_out_facts, split.retain.held_out_facts)
-    wordings, facts, kept = (
-        tokenize(tokenizer, chosen, [data.pools[f.group, f.fact, f.wording] for f in chosen]) for chosen in sets
-    )
+    wordings, facts, kept = (tokenize(tokenizer, chosen, [data.pools[f] for f in chosen]) for chosen in sets)
     reference = last_log_probabilities(model, kept).float()
 
     def measure() -> str:

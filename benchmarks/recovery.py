@@ -101,7 +101,7 @@ def real(folder: Path, suite: str, device: torch.device, steps: Steps) -> Ground
     prepared = prepare(opened.language, opened.base, opened.request, opened.config, steps=steps)
     pool_of = all_pools(opened.request)
     facts = opened.request.forget.held_out_wordings[:: max(1, len(opened.request.forget.held_out_wordings) // _ASKED)]
-    held_out = tokenize(opened.language.tokenizer, facts, [pool_of[f.group, f.fact, f.wording] for f in facts])
+    held_out = tokenize(opened.language.tokenizer, facts, [pool_of[f] for f in facts])
     data = baseline_data(prepared, opened.base.stored, seed=opened.seed)
     return Ground(folder.name, opened.language.model, data, held_out)
 

@@ -47,7 +47,7 @@ def main() -> None:
             chosen = facts
             if arguments.sample is not None and len(facts) > arguments.sample:
                 chosen = random.Random(arguments.seed).sample(facts, arguments.sample)
-            prompts = tokenize(tokenizer, chosen, [pool_of[f.group, f.fact, f.wording] for f in chosen])
+            prompts = tokenize(tokenizer, chosen, [pool_of[f] for f in chosen])
             chance = sum(1 / len(pool) for pool in prompts.pools) / len(prompts)
             found = {
                 "suite": suite,

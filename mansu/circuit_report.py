@@ -13,7 +13,7 @@ from mansu.base import Base, open_base, open_language
 from mansu.circuit_search import attributed, smallest, split_pairs
 from mansu.probes import training_pairs
 from mansu.progress import Steps
-from mansu.request import pools, read_forget, require_answer_tokens
+from mansu.request import pools, read_forget, require_answer_tokens, require_choices
 from reports import render_circuit
 from verify.artefact import write_atomic
 from verify.behaviour.loading import Language
@@ -59,7 +59,7 @@ class _Scored:
 def report(job: Job, *, steps: Steps) -> tuple[CircuitDocument, str]:
     """Find the circuit, compare the edited model if there is one, write the files, and return what was found.
 
-    Raises `UsageError`: ME242 for the outputs, before any work; ME201, ME202, ME204 for the set; ME210 for the model's
+    Raises `UsageError`: ME242 for the outputs, before any work; ME201, ME202, ME204, ME214 (set); ME210 for the model's
     folder; ME211 when the model does not know the set; ME212 for too few pairs; ME241 for an edited model of another
     shape. `UndecidedError` where scores or faithfulness are undefined. Files are written whole or not at all.
     """
@@ -67,8 +67,10 @@ def report(job: Job, *, steps: Steps) -> tuple[CircuitDocument, str]:
     facts, forget_sha256 = read_forget(job.forget)
     base, language = _open(job.model, steps)
     require_answer_tokens(language.tokenizer, facts)
+    pool_of = pools(facts)
+    require_choices(language.tokenizer, pool_of)
     held_out = max(2, job.pairs // 2)
-    found = training_pairs(facts, pools(facts), language.tokenizer, count=job.pairs + held_out, seed=job.seed)
+    found = training_pairs(facts, pool_of, language.tokenizer, count=job.pairs + held_out, seed=job.seed)
     first, rest = split_pairs(found, job.pairs, held_out)
     before = _Scored(base.digests(), _attributed(language, first, job, steps, "Attributing edges (EAP-IG)"))
     _refuse_unknown(before.scores)

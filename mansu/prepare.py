@@ -87,4 +87,4 @@ def predicted(model: Any, prompts: Prompts, texts: Texts) -> Retained:
 
 
 def _prompts(tokenizer: Any, facts: Sequence[Fact], pool_of: Pools) -> Prompts:
-    return tokenize(tokenizer, facts, [pool_of[fact.group, fact.fact, fact.wording] for fact in facts])
+    return tokenize(tokenizer, facts, [pool_of[fact] for fact in facts])

@@ -10,7 +10,7 @@ from verify.behaviour.probes import AnswerTokens, Choice, PairProbe, Probes, Tex
 from verify.circuits import Pair
 
 PROSE_ROW = "prose"
-Pools = Mapping[tuple[str, str, int], tuple[str, ...]]
+Pools = Mapping[Fact, tuple[str, ...]]
 
 
 def all_pools(request: Request) -> Pools:
@@ -28,7 +28,7 @@ def held_out_probes(request: Request, tokenizer: Any, *, forget_pairs: int, reta
     names = {pool: f"p{number}" for number, pool in enumerate(sorted(set(pool_of.values())))}
 
     def choice(axis: Literal["forgetting", "retention"], row: str, fact: Fact) -> Choice:
-        pool = names[pool_of[fact.group, fact.fact, fact.wording]]
+        pool = names[pool_of[fact]]
         return Choice(axis=axis, row=row, prompt=fact.prompt, answer=fact.answer, pool=pool)
 
     choices = [
@@ -108,7 +108,7 @@ def contrast_pairs(
             if not others:
                 continue
             corrupt = rng.choice(others)
-        pool = pool_of[fact.group, fact.fact, fact.wording]
+        pool = pool_of[fact]
         if len(first.pool(pool)) > 1:
             found.append((fact, corrupt, pool))
     return found

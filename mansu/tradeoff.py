@@ -124,7 +124,7 @@ def retain_importance(base: Base, retain: Path, config: Config, *, steps: Steps)
     language, _ = open_language(base)
     require_answer_tokens(language.tokenizer, facts)
     pool_of = pools(facts)
-    prompts = tokenize(language.tokenizer, facts, [pool_of[f.group, f.fact, f.wording] for f in facts])
+    prompts = tokenize(language.tokenizer, facts, [pool_of[f] for f in facts])
     with steps.step("Sampling texts from the base", 1) as advance:
         texts = sample_texts(
             language.model, language.tokenizer, count=config.sampled_texts, length=config.text_length, seed=config.seed

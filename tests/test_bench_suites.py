@@ -77,6 +77,7 @@ def test_every_row_has_a_hundred_held_out_probes(suite: Suite, split: Request) -
     assert {group for group, kind in rows if kind == "kept"} >= {*others, "neighbours"}
     assert {group for group, kind in rows if kind != "kept"} == {suite.name}
     assert min(rows.values()) >= 100, rows
+    assert min(count for (_, kind), count in rows.items() if kind == "kept") >= 160, rows
     assert len(split.prose_held_out) >= 100
 
 
@@ -209,9 +210,16 @@ def test_states_and_families_of_elements_agree() -> None:
     assert {name for name, element in by_name.items() if element.state == "gas"} == gases
 
 
-def test_forgotten_countries_have_one_language_each() -> None:
+def test_facts_of_other_suites_are_asked_in_six_wordings(suite: Suite) -> None:
+    times = Counter((line["group"], line["fact"]) for line in suite.retain if "text" not in line)
+    assert {count for (group, _), count in times.items() if group != "neighbours"} == {6}
+    assert {count for (group, _), count in times.items() if group == "neighbours"} <= {1, 2, 3}
+
+
+def test_forgotten_countries_have_one_language_each_and_no_language_more_than_two() -> None:
     chosen = languages.forgotten(sets.load_countries())
     assert all(len(country.languages) == 1 for country in chosen)
+    assert max(Counter(country.languages[0] for country in chosen).values()) == 2
     assert len(chosen) >= 50
 
 

@@ -34,9 +34,9 @@ def test_sizes(forget: list[Line], retain: list[Line], probes: list[Line]) -> No
     assert len({line["fact"] for line in forget}) == 75
     groups = Counter(line["group"] for line in probes)
     assert set(groups) == {"elements", "languages", "neighbours"}
-    assert groups["elements"] >= 220
-    assert groups["languages"] >= 220
-    assert groups["neighbours"] >= 600
+    assert groups["elements"] == 118 * 6
+    assert groups["languages"] >= 110 * 6
+    assert groups["neighbours"] >= 1000
     assert len(retain) - len(probes) >= 300
 
 

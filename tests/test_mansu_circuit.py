@@ -166,6 +166,12 @@ REFUSALS: dict[str, tuple[str, Callable[[Job, Path], Job]]] = {
     ),
     "nothing to pair": (
         "ME212",
+        lambda job, folder: replace(
+            job, forget=r.write(folder / "one.jsonl", [{**facts()[0], "alternatives": [c.capital(1)]}])
+        ),
+    ),
+    "one answer alone": (
+        "ME214",
         lambda job, folder: replace(job, forget=r.write(folder / "one.jsonl", facts()[:1])),
     ),
     "an unknown set": ("ME211", _ignorant),

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import certificates as c
 import pytest
 import requests_tiny as r
 
-from mansu.request import Request, pools, read_request, require_held_out
+from mansu.probes import all_pools
+from mansu.request import Request, pools, read_request, require_held_out, require_tokens
 from verify.errors import UsageError
 
 
@@ -89,6 +91,23 @@ def test_a_set_that_leaves_nothing_to_measure_on_is_refused(tmp_path: Path) -> N
     require_held_out(read(tmp_path, few, retain))
     facts: list[r.Line] = [{"prompt": f"{name} is", "answer": name} for name in ("red", "green", "blue")]
     require_held_out(read(tmp_path, facts, retain))
+
+
+def test_a_kept_fact_that_is_never_asked_needs_no_wrong_answer(tmp_path: Path) -> None:
+    lone: list[r.Line] = [{"prompt": "our company is called", "answer": "city1", "group": "company"}]
+    request = read(tmp_path, r.forget_lines(), [*r.retain_lines(), *lone])
+    assert not [fact for fact in request.retain.held_out_facts if fact.group == "company"]
+    require_tokens(c.tokenizer(), request)
+
+
+def test_sets_that_call_a_fact_alike_have_their_own_wrong_answers(tmp_path: Path) -> None:
+    forget: list[r.Line] = [{"prompt": f"{i} is", "answer": f"a{i}"} for i in range(8)]
+    retain: list[r.Line] = [{"prompt": "five was", "answer": "a5"}, {"prompt": "last was", "answer": "zz"}]
+    request = read(tmp_path, forget, retain)
+    pool_of = all_pools(request)
+    wanted = {"five was": ("a5", "zz"), "5 is": tuple(f"a{i}" for i in range(8))}
+    found = {f.prompt: pool_of[f] for f in (*request.forget.every(), *request.retain.every()) if f.prompt in wanted}
+    assert found == wanted
 
 
 def test_a_missing_set_is_refused(tmp_path: Path) -> None:

@@ -169,7 +169,9 @@ def test_an_answer_without_tokens_is_refused(tmp_path: Path, tiny_base: Path, ti
 def test_an_answer_that_no_other_could_win_is_refused(
     tmp_path: Path, tiny_base: Path, tiny_keys: c.Keys, *, kept: bool
 ) -> None:
-    alone: list[r.Line] = [{"prompt": f"the capital of country{i} is", "answer": c.capital(1)} for i in range(8)]
+    alone: list[r.Line] = [
+        {"prompt": f"the capital of country{i} is", "answer": c.capital(1), "fact": f"capital:{i}"} for i in range(8)
+    ]
     others: list[r.Line] = [{"prompt": f"the flag of country{i} is", "answer": c.capital(i)} for i in range(8)]
     forget, retain = (others, alone) if kept else (alone, others)
     with pytest.raises(UsageError, match="nothing to be told from") as caught:

@@ -110,7 +110,7 @@ def make_yardstick(
     found = []
     for facts in (world.forget, world.retain_measured):
         held_out = [fact for fact in facts if fact.wording == HELD_OUT]
-        pools = {(f.group, f.fact, f.wording): world.pool(f) for f in held_out}
+        pools = {f: world.pool(f) for f in held_out}
         found.append(tuple(training_pairs(held_out, pools, tokenizer, count=len(world.forget) // 4, seed=seed)))
     pairs, retain_pairs = found
     scores, retain_scores = attribute(base, pairs), attribute(base, retain_pairs)

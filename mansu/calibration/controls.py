@@ -103,7 +103,7 @@ def measure_all(bench: Bench, plan: Plan, edited: Edited | None, *, steps: Steps
     yield row(variant(language, weights), label, "control")
     pool_of = all_pools(plan.request)
     facts = plan.request.retain.train
-    retain = tokenize(language.tokenizer, facts, [pool_of[f.group, f.fact, f.wording] for f in facts])
+    retain = tokenize(language.tokenizer, facts, [pool_of[f] for f in facts])
     precision = plan.config.training_products
     with steps.step(f"{FINE_TUNED}: training", plan.recipe.fine_tune_steps) as advance, products(precision):
         weights = fine_tuned(language, stored, retain, plan.recipe, seed=plan.config.seed, progress=advance)

@@ -1,13 +1,16 @@
 """Facts: the lines of a set made ready for use, and what each is chosen among."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mansu.request.lines import LETTERS, Cloze, Line, MultipleChoice, Prose, set_error
 from verify.behaviour.probes import AnswerTokens, answer_token
 from verify.errors import UsageError
+
+_SHOWN = 5
+"""Answers of a pool that a message shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +93,16 @@ def _as_cloze(line: MultipleChoice) -> Cloze:
     )
 
 
-def pools(facts: Sequence[Fact]) -> dict[tuple[str, str, int], tuple[str, ...]]:
-    """Return the answers that each fact's choice is made among: its own alternatives, or all answers of its group."""
-    by_group: dict[str, set[str]] = defaultdict(set)
+def pools(facts: Sequence[Fact]) -> dict[Fact, tuple[str, ...]]:
+    """Return the answers that each fact's choice is made among, sorted: its own alternatives, or its group's answers.
+
+    `facts` are those of one set: a group of the other set is another, of whatever name.
+    """
+    answers: dict[str, set[str]] = defaultdict(set)
     for fact in facts:
-        by_group[fact.group].add(fact.answer)
-    return {
-        (f.group, f.fact, f.wording): tuple(sorted({f.answer, *f.alternatives}))
-        if f.alternatives
-        else tuple(sorted(by_group[f.group]))
-        for f in facts
-    }
+        answers[fact.group].add(fact.answer)
+    of_group = {group: tuple(sorted(found)) for group, found in answers.items()}
+    return {f: tuple(sorted({f.answer, *f.alternatives})) if f.alternatives else of_group[f.group] for f in facts}
 
 
 def require_answer_tokens(tokenizer: Any, facts: Sequence[Fact]) -> None:
@@ -117,17 +119,18 @@ def require_answer_tokens(tokenizer: Any, facts: Sequence[Fact]) -> None:
                 )
 
 
-def require_choices(tokenizer: Any, facts: Sequence[Fact]) -> None:
-    """Raise `UsageError` ME214 if a fact of this set has no wrong answer that its right one could be told from."""
+def require_choices(tokenizer: Any, pool_of: Mapping[Fact, tuple[str, ...]]) -> None:
+    """Raise `UsageError` ME214 if one of these facts has no wrong answer that its right one could be told from."""
     first = AnswerTokens(tokenizer)
-    pool_of = pools(facts)
-    for fact in facts:
-        pool = pool_of[fact.group, fact.fact, fact.wording]
-        if len(first.pool(pool)) < 2:
+    choosable = {pool: len(first.pool(pool)) > 1 for pool in set(pool_of.values())}
+    for fact, pool in pool_of.items():
+        if not choosable[pool]:
+            shown = f"{', '.join(map(repr, pool[:_SHOWN]))}{', …' if len(pool) > _SHOWN else ''}"
             raise UsageError(
                 "an answer has nothing to be told from",
-                expected="wrong answers too, one at least whose first token is another",
-                found=f"{', '.join(map(repr, pool))} after {fact.prompt!r}",
-                remedy='give the line "alternatives", or its group facts with other answers; nothing was written',
+                expected="answers to choose among that do not all begin with one token",
+                found=f"{shown} after {fact.prompt!r}",
+                remedy='give "alternatives" that begin otherwise; of answers that all begin alike, such as numbers, '
+                "ask a multiple choice",
                 error_id="ME214",
             )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mansu.request.facts import Fact, facts_of, require_answer_tokens, require_choices
+from mansu.request.facts import Fact, facts_of, pools, require_answer_tokens, require_choices
 from mansu.request.lines import read_lines, set_error
 from mansu.request.splitting import Split, halves, hold_out
 from verify.errors import UsageError
@@ -80,10 +80,15 @@ def read_forget(path: Path) -> tuple[tuple[Fact, ...], str]:
 
 
 def require_tokens(tokenizer: Any, request: Request) -> None:
-    """Raise `UsageError` ME204 if an answer of the request tokenizes to nothing, ME214 if it can be told from none."""
-    for facts in (request.forget.every(), request.retain.every()):
-        require_answer_tokens(tokenizer, facts)
-        require_choices(tokenizer, facts)
+    """Raise `UsageError` ME204 if an answer tokenizes to nothing, ME214 if it could be told from no other.
+
+    A kept fact that is not held out needs none: it is trained to stay as it is, and never asked.
+    """
+    forget, retain = request.forget.every(), request.retain.every()
+    require_answer_tokens(tokenizer, (*forget, *retain))
+    asked = set(request.retain.held_out_facts)
+    require_choices(tokenizer, pools(forget))
+    require_choices(tokenizer, {fact: pool for fact, pool in pools(retain).items() if fact in asked})
 
 
 def require_held_out(request: Request) -> None:

@@ -83,7 +83,7 @@ def sample(
 
     def part(facts: Sequence[Fact], prose: Sequence[str], seed: int) -> Part:
         chosen = _drawn(facts, prompts, rng)
-        known = tokenize(tokenizer, chosen, [pool_of[f.group, f.fact, f.wording] for f in chosen])
+        known = tokenize(tokenizer, chosen, [pool_of[f] for f in chosen])
         cut = cut_texts(tokenizer, prose, length=config.text_length)
         return Part(known, Texts(_some(cut, texts, rng) if cut else _sampled(model, tokenizer, config, texts, seed)))
 

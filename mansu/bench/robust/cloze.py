@@ -28,7 +28,7 @@ class Source:
     most: int
 
     def pool(self, fact: Fact) -> Pool:
-        """Return the answers a fact's is chosen among."""
+        """Return the answers a fact's is chosen among, however it is asked."""
         return self.pool_of[fact.group, fact.fact, fact.wording]
 
     def rng(self, way: str) -> random.Random:
@@ -67,7 +67,8 @@ def source(request: Request, *, seed: int, most: int = 100) -> Source:
         if facts := tuple(fact for fact in held_out if not fact.stem):
             asked = {(fact.group, fact.fact) for fact in facts}
             others = tuple(fact for fact in every if not fact.stem and (fact.group, fact.fact) not in asked)
-            return Source(facts, others, pools(every), seed, most)
+            pool_of = {(fact.group, fact.fact, fact.wording): pool for fact, pool in pools(every).items()}
+            return Source(facts, others, pool_of, seed, most)
     raise UsageError(
         "the forget set cannot be asked in other ways",
         expected="held-out prompts that their answer continues",

@@ -139,7 +139,7 @@ def _copy(language: Language) -> Language:
 
 def _prompts(language: Language, request: Request, facts: Sequence[Fact]) -> Prompts:
     pool_of = pools(request.forget.every())
-    return tokenize(language.tokenizer, facts, [pool_of[fact.group, fact.fact, fact.wording] for fact in facts])
+    return tokenize(language.tokenizer, facts, [pool_of[fact] for fact in facts])
 
 
 def _texts(language: Language, request: Request, length: int) -> Texts:

@@ -129,13 +129,14 @@ class ME213:
 class ME214:
     """An answer has nothing to be told from.
 
-    All answers that the line named is chosen among begin with one token: they are one answer. Exit code 2; nothing was
-    written.
+    All answers that the line named is chosen among begin with one token of this model: they count as one answer. Exit
+    code 2; nothing was written.
 
     Why: a question is decided at the first token of its answer. One that no other answer could win is always answered
     rightly, whatever a model has forgotten, and the verifier refuses such probes.
 
-    Fix: give the line `alternatives` that begin otherwise, or its group facts with other answers.
+    Fix: give the line `alternatives` that begin otherwise, or, where it has none, its group facts with other answers.
+    Numbers all begin alike for many models: ask for them in words, or as a multiple choice.
     """
 
 
