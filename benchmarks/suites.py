@@ -52,6 +52,7 @@ def main() -> None:
             found = {
                 "suite": suite,
                 "row": row,
+                "facts": len({fact.fact for fact in facts}),
                 "probes": len(facts),
                 "measured": len(chosen),
                 "accuracy": round(answer_accuracy(model, prompts), 3),
