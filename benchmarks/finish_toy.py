@@ -26,7 +26,7 @@ import requests_tiny as r
 from mansu import circuit_edit, solve, unlearn
 from mansu.base import open_base, open_language, working_copy
 from mansu.config import Config
-from mansu.examples import answer_accuracy, last_log_probabilities, tokenize
+from mansu.examples import answer_accuracy, last_log_probabilities, tokenize_facts
 from mansu.finish import Finish, exchange, minimal
 from mansu.frontier import Measurement, Trials
 from mansu.masked import Masked
@@ -139,7 +139,7 @@ def held_out(model: Any, tokenizer: Any, data: Any) -> Held:
     """Return how to measure the model on what neither trains nor stops it."""
     split = data.request
     sets = (split.forget.held_out_wordings, split.forget.held_out_facts, split.retain.held_out_facts)
-    wordings, facts, kept = (tokenize(tokenizer, chosen, [data.pools[f] for f in chosen]) for chosen in sets)
+    wordings, facts, kept = (tokenize_facts(tokenizer, chosen, data.pools) for chosen in sets)
     reference = last_log_probabilities(model, kept).float()
 
     def measure() -> str:

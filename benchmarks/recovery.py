@@ -31,7 +31,7 @@ from mansu.bench.study.figure import finished, markers, style
 from mansu.bench.study.training import open_suite
 from mansu.bench.suites import write_suite
 from mansu.config import Config
-from mansu.examples import Prompts, answer_accuracy, last_logits, tokenize
+from mansu.examples import Prompts, answer_accuracy, last_logits, tokenize_facts
 from mansu.prepare import prepare
 from mansu.probes import all_pools
 from mansu.progress import Steps
@@ -101,7 +101,7 @@ def real(folder: Path, suite: str, device: torch.device, steps: Steps) -> Ground
     prepared = prepare(opened.language, opened.base, opened.request, opened.config, steps=steps)
     pool_of = all_pools(opened.request)
     facts = opened.request.forget.held_out_wordings[:: max(1, len(opened.request.forget.held_out_wordings) // _ASKED)]
-    held_out = tokenize(opened.language.tokenizer, facts, [pool_of[f] for f in facts])
+    held_out = tokenize_facts(opened.language.tokenizer, facts, pool_of)
     data = baseline_data(prepared, opened.base.stored, seed=opened.seed)
     return Ground(folder.name, opened.language.model, data, held_out)
 

@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mansu.bench.suites import SUITES, write_suite
-from mansu.examples import answer_accuracy, tokenize
+from mansu.examples import answer_accuracy, tokenize_facts
 from mansu.probes import all_pools
 from mansu.request import Fact, read_request
 
@@ -47,7 +47,7 @@ def main() -> None:
             chosen = facts
             if arguments.sample is not None and len(facts) > arguments.sample:
                 chosen = random.Random(arguments.seed).sample(facts, arguments.sample)
-            prompts = tokenize(tokenizer, chosen, [pool_of[f] for f in chosen])
+            prompts = tokenize_facts(tokenizer, chosen, pool_of)
             chance = sum(1 / len(pool) for pool in prompts.pools) / len(prompts)
             found = {
                 "suite": suite,

@@ -1,7 +1,7 @@
 """Training examples as token batches, and the frozen base's predictions on them."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -91,6 +91,11 @@ def tokenize(tokenizer: Any, facts: Sequence[Fact], pools: Sequence[Sequence[str
         answers=tuple(first(fact.answer) for fact in facts),
         pools=tuple(first.pool(pool) for pool in pools),
     )
+
+
+def tokenize_facts(tokenizer: Any, facts: Sequence[Fact], pool_of: Mapping[Fact, Sequence[str]]) -> Prompts:
+    """Tokenize facts, each with its own pool of a request or a set (`mansu.request.pools`)."""
+    return tokenize(tokenizer, facts, [pool_of[fact] for fact in facts])
 
 
 def last_logits(model: Any, prompts: Prompts, indices: Sequence[int]) -> Tensor:

@@ -1,7 +1,6 @@
 """From the request to tokens, and what the frozen base says of what is retained."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +18,13 @@ from mansu.examples import (
     last_log_probabilities,
     sample_texts,
     text_log_probabilities,
-    tokenize,
+    tokenize_facts,
 )
 from mansu.objective import Retained
 from mansu.precision import products
 from mansu.probes import Pools, all_pools
 from mansu.progress import Steps
-from mansu.request import Fact, Request
+from mansu.request import Request
 from verify.behaviour.loading import Language
 from verify.errors import UsageError
 
@@ -51,9 +50,9 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
     """
     pool_of = all_pools(request)
     model = working_copy(language, base.stored)
-    forget = _prompts(language.tokenizer, request.forget.train, pool_of)
+    forget = tokenize_facts(language.tokenizer, request.forget.train, pool_of)
     # a set with few wordings leaves none for validation: then the trained ones must tell when to stop
-    forget_validation = _prompts(language.tokenizer, request.forget.validation or request.forget.train, pool_of)
+    forget_validation = tokenize_facts(language.tokenizer, request.forget.validation or request.forget.train, pool_of)
     with steps.step("What the base knows", 1) as advance:
         sample = draw(random.Random(config.seed), len(forget), _KNOWN_PROMPTS)  # noqa: S311  (a sample, not a secret)
         known = answer_accuracy(model, forget.subset(sample))
@@ -66,7 +65,7 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
             remedy="check the prompts and answers, or leave this model as it is; nothing was written",
             error_id="ME211",
         )
-    retain = _prompts(language.tokenizer, request.retain.train, pool_of)
+    retain = tokenize_facts(language.tokenizer, request.retain.train, pool_of)
     with steps.step("Sampling texts from the base", 1) as advance:
         texts = sample_texts(
             model, language.tokenizer, count=config.sampled_texts, length=config.text_length, seed=config.seed
@@ -84,7 +83,3 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
 def predicted(model: Any, prompts: Prompts, texts: Texts) -> Retained:
     """Record what the model predicts after each prompt and at each position of each text, to retain it."""
     return Retained(prompts, last_log_probabilities(model, prompts), texts, text_log_probabilities(model, texts))
-
-
-def _prompts(tokenizer: Any, facts: Sequence[Fact], pool_of: Pools) -> Prompts:
-    return tokenize(tokenizer, facts, [pool_of[fact] for fact in facts])

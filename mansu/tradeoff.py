@@ -19,7 +19,7 @@ from torch import Tensor
 from mansu.base import Base, open_base, open_language, quantized_weights
 from mansu.baselines.weights import bin_width_over_update
 from mansu.config import Config
-from mansu.examples import Texts, cut_texts, sample_texts, tokenize
+from mansu.examples import Texts, cut_texts, sample_texts, tokenize_facts
 from mansu.objective import Objective, Retained, Sizes, Weights, retain_losses
 from mansu.progress import Steps
 from mansu.request import pools, read_retain, require_answer_tokens
@@ -124,7 +124,7 @@ def retain_importance(base: Base, retain: Path, config: Config, *, steps: Steps)
     language, _ = open_language(base)
     require_answer_tokens(language.tokenizer, facts)
     pool_of = pools(facts)
-    prompts = tokenize(language.tokenizer, facts, [pool_of[f] for f in facts])
+    prompts = tokenize_facts(language.tokenizer, facts, pool_of)
     with steps.step("Sampling texts from the base", 1) as advance:
         texts = sample_texts(
             language.model, language.tokenizer, count=config.sampled_texts, length=config.text_length, seed=config.seed

@@ -17,7 +17,7 @@ from mansu.calibration.bench import Bench, measured
 from mansu.calibration.document import Role, Row
 from mansu.calibration.training import Muting, Recipe, fine_tuned, head_only, last_mlp_only, muted
 from mansu.config import Config
-from mansu.examples import draw, tokenize
+from mansu.examples import draw, tokenize_facts
 from mansu.objective import Objective, Sizes, Weights
 from mansu.precision import products
 from mansu.prepare import prepare
@@ -103,7 +103,7 @@ def measure_all(bench: Bench, plan: Plan, edited: Edited | None, *, steps: Steps
     yield row(variant(language, weights), label, "control")
     pool_of = all_pools(plan.request)
     facts = plan.request.retain.train
-    retain = tokenize(language.tokenizer, facts, [pool_of[f] for f in facts])
+    retain = tokenize_facts(language.tokenizer, facts, pool_of)
     precision = plan.config.training_products
     with steps.step(f"{FINE_TUNED}: training", plan.recipe.fine_tune_steps) as advance, products(precision):
         weights = fine_tuned(language, stored, retain, plan.recipe, seed=plan.config.seed, progress=advance)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mansu.config import Config
-from mansu.examples import Prompts, Texts, cut_texts, sample_texts, tokenize
+from mansu.examples import Prompts, Texts, cut_texts, sample_texts, tokenize_facts
 from mansu.request import Fact, halves, pools, read_request, read_retain, require_answer_tokens
 from mansu.retain_bound.passes import Batch
 from verify.errors import UsageError
@@ -83,7 +83,7 @@ def sample(
 
     def part(facts: Sequence[Fact], prose: Sequence[str], seed: int) -> Part:
         chosen = _drawn(facts, prompts, rng)
-        known = tokenize(tokenizer, chosen, [pool_of[f] for f in chosen])
+        known = tokenize_facts(tokenizer, chosen, pool_of)
         cut = cut_texts(tokenizer, prose, length=config.text_length)
         return Part(known, Texts(_some(cut, texts, rng) if cut else _sampled(model, tokenizer, config, texts, seed)))
 

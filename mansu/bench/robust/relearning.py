@@ -15,7 +15,7 @@ from mansu.baselines.training import descend
 from mansu.baselines.weights import dense
 from mansu.bench.robust.cloze import source
 from mansu.bench.robust.results import Kind, RelearningPoint
-from mansu.examples import Prompts, Texts, answers_right, cut_texts, draw, last_logits, tokenize
+from mansu.examples import Prompts, Texts, answers_right, cut_texts, draw, last_logits, tokenize_facts
 from mansu.precision import products
 from mansu.request import Fact, Request, pools
 from verify.behaviour.loading import Language, variant
@@ -139,7 +139,7 @@ def _copy(language: Language) -> Language:
 
 def _prompts(language: Language, request: Request, facts: Sequence[Fact]) -> Prompts:
     pool_of = pools(request.forget.every())
-    return tokenize(language.tokenizer, facts, [pool_of[fact] for fact in facts])
+    return tokenize_facts(language.tokenizer, facts, pool_of)
 
 
 def _texts(language: Language, request: Request, length: int) -> Texts:

@@ -74,10 +74,19 @@ class Job:
         return Cell(self.out, self.suite, seed, method)
 
 
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """What every edit of a job is made from, by digest."""
+
+    base_sha256: str
+    sets_sha256: str
+
+
 class _Seed:
     """What all cells of one seed share, each made when it is first needed."""
 
-    def __init__(self, job: Job, seed: int, steps: Steps) -> None:
+    def __init__(self, job: Job, seed: int, inputs: _Inputs, steps: Steps) -> None:
+        self.inputs = inputs
         self._job, self._steps = job, steps
         self._config = job.config.model_copy(update={"seed": seed})
 
@@ -111,15 +120,15 @@ def run(job: Job, *, steps: Steps) -> tuple[str, ...]:
     """
     for method in job.methods:
         title_of(method)
-    base_sha256 = open_base(job.base).digest()
+    inputs = _Inputs(open_base(job.base).digest(), digest_of(job.forget, job.retain))
     broken: list[str] = []
     for seed in job.seeds:
-        shared = _Seed(job, seed, steps)
+        shared = _Seed(job, seed, inputs, steps)
         for method in job.methods:
             named = f"{job.suite}, seed {seed}: {title_of(method)}"
             steps.say(named)
             with _alone(broken, named, steps):
-                _make(job, job.cell(seed, method), shared, base_sha256, steps)
+                _make(job, job.cell(seed, method), shared, steps)
         _ask_as_tofu(job, job.cell(seed, BASE), job.base, shared, steps)
         if job.attacks:
             named = f"{job.suite}, seed {seed}: the base, for comparison"
@@ -141,22 +150,22 @@ def _alone(broken: list[str], named: str, steps: Steps) -> Iterator[None]:
         steps.say(f"not made: {error}")
 
 
-def _make(job: Job, cell: Cell, shared: _Seed, base_sha256: str, steps: Steps) -> None:
+def _make(job: Job, cell: Cell, shared: _Seed, steps: Steps) -> None:
     made = cell.read("edit", EditRecord)
     if made is None:
         _edit(job, cell, shared, steps)
     else:
-        _require_ours(made, job, base_sha256)
+        _require_ours(made, job, shared.inputs)
     _measure(cell, shared, steps)
     _ask_as_tofu(job, cell, cell.model, shared, steps)
     if job.attacks:
         _attack(cell, cell.model, shared, steps)
 
 
-def _require_ours(made: EditRecord, job: Job, base_sha256: str) -> None:
+def _require_ours(made: EditRecord, job: Job, inputs: _Inputs) -> None:
     """Raise `UsageError` ME382 unless this job would have made an edit that is there."""
-    require_base(made, base_sha256)
-    require_sets(made, digest_of(job.forget, job.retain))
+    require_base(made, inputs.base_sha256)
+    require_sets(made, inputs.sets_sha256)
     require_device(made, job.device)
     if made.method not in METHODS:
         config = ablated(made.method, job.config) if made.method in ABLATIONS else job.config
@@ -168,7 +177,7 @@ def _edit(job: Job, cell: Cell, shared: _Seed, steps: Steps) -> None:
     edited = edit(cell.method, shared.training, chosen_by(first) if first else None, frontier=job.frontier, steps=steps)
     cell.forget_measured()
     export(cell.model, shared.opened.base, edited.weights)
-    cell.write("edit", _record(cell, shared.opened, edited, digest_of(job.forget, job.retain)))
+    cell.write("edit", _record(cell, shared, edited))
 
 
 def _measure(cell: Cell, shared: _Seed, steps: Steps) -> None:
@@ -200,7 +209,8 @@ def _ask_as_tofu(job: Job, cell: Cell, model: Path, shared: _Seed, steps: Steps)
     cell.write("tofu", tofu(open_base(model).language(job.device), shared.gold, steps=steps))
 
 
-def _record(cell: Cell, opened: Opened, edited: Edited, sets_sha256: str) -> EditRecord:
+def _record(cell: Cell, shared: _Seed, edited: Edited) -> EditRecord:
+    opened = shared.opened
     before, after = opened.weights(), edited.weights
     count = changed(before, after)
     crossing = sum(
@@ -217,8 +227,8 @@ def _record(cell: Cell, opened: Opened, edited: Edited, sets_sha256: str) -> Edi
         strength=edited.strength,
         tuned_on=edited.tuned_on,
         tried=edited.tried,
-        base_sha256=opened.base.digest(),
-        sets_sha256=sets_sha256,
+        base_sha256=shared.inputs.base_sha256,
+        sets_sha256=shared.inputs.sets_sha256,
         parameters=opened.parameters,
         changed=count,
         crossing=crossing,
