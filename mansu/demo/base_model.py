@@ -48,9 +48,18 @@ def _convert(gguf: Path, folder: Path) -> None:
         model.to(torch.bfloat16).save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         partial.chmod(0o755)
-        partial.rename(folder)
+        _name(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _name(partial: Path, folder: Path) -> None:
+    """Rename a finished folder, unless another run wrote the same one meanwhile: then that one stays."""
+    try:
+        partial.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
 
 
 def _gguf() -> Path:
