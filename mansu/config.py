@@ -91,7 +91,8 @@ class Config(Schema):
         default=4,
         ge=0,
         description="how often training before the first snap is lengthened by `steps_between`, on what still leads, "
-        "while an edit that is snapped there on trial misses half of `forget_target` on validation wordings",
+        "while an edit that is snapped there on trial misses half of `forget_target` on validation wordings, or leaves "
+        "their answers a lead over their alternatives (where `answer_level` < 0)",
     )
     learning_rate: float = Field(
         default=3e-3, gt=0, description="of Adam on the masked parameters, until the first snap"

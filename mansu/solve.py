@@ -27,8 +27,9 @@ class Schedule:
     """How long to train and how to snap: after `steps`, each of `snaps` fixes that share of what is still free.
 
     Before the first snap training goes on by `steps_between` at a time, at most `extensions` times, while an edit
-    snapped there would miss the target: what is forgotten is forgotten then, and what follows a snap repairs. It
-    trains on the half of the forget prompts whose answers then lead most: the others are below their alternatives.
+    snapped there would miss the target, or leave the answers a lead: what is forgotten is forgotten then, and what
+    follows a snap repairs. It trains on the half of the forget prompts whose answers then lead most: the others are
+    below their alternatives.
     The rate falls to `rate_after_snap` of itself at the first snap, to `rate_decay` of that at each further one.
     `floor` says how a parameter is fixed; the others are there to compare with, and train by the same rules.
     """
@@ -170,14 +171,15 @@ def _finish(
 def _misses_target(
     masked: Masked, trials: Trials, snapping: Callable[[float], None], portions: Sequence[float]
 ) -> bool:
-    """Snap all on trial, ask in full precision, and undo it; return whether more than the target is still known."""
+    """Snap all on trial, ask in full precision, and undo it; return whether answers are still known, or still lead."""
     before = masked.state()
     for share in portions:
         snapping(share)
     found = trials.measure(trials.target) if trials.whole else Measurement(trials.stopping.accuracy(trials.model))
+    missed = found.forget > trials.stopping.limit or not trials.stopping.lost(trials.model)
     trials.record("snap", masked.changed, found, kept=False)
     masked.restore(before)
-    return found.forget > trials.stopping.limit
+    return missed
 
 
 def _enough(

@@ -257,6 +257,18 @@ def test_training_is_lengthened_while_the_target_is_missed(known: list[float], s
     assert solved(Floor(), stopping=missed, extensions=3).steps == steps + 2 * 4
 
 
+@pytest.mark.parametrize(
+    ("leads", "steps"),
+    [([0.5, 0.1, -0.1], 20), ([0.0], 12), ([-0.1, 0.5], 12), ([0.5] * 9, 24)],
+    ids=["gone after two", "none", "gone at once", "never gone"],
+)
+def test_training_is_lengthened_while_the_answers_still_lead(leads: list[float], steps: int) -> None:
+    """Their accuracy on these wordings may be met long before: those that other wordings are left with still lead."""
+    standing, known = iter([*leads, *[1.0] * 9]), iter([*[0.0] * min(len(leads), 3), *[1.0] * 9])
+    met = Stopping(lambda _: next(known), lambda _: 1.0, lambda _: 0.0, limit=0.2, lead=lambda _: next(standing))
+    assert solved(Floor(), stopping=met, extensions=3).steps == steps + 2 * 4
+
+
 def test_a_lengthening_trains_on_what_leads(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []
 
