@@ -6,7 +6,7 @@ from torch import nn
 
 from mansu.progress import Steps
 from verify.circuits import EdgeScores, FaithfulCircuit, Pair, attribute, smallest_faithful
-from verify.circuits.patching import MAX_EVALUATIONS
+from verify.circuits.smallest import MAX_EVALUATIONS
 from verify.errors import UsageError
 
 

@@ -1,27 +1,17 @@
-"""Circuits: choice, pruning, nodes; patching: full, empty, single edges; the search."""
+"""Circuits: choice, pruning, nodes."""
 
 import pytest
 import torch
-from naive_families import interpreted
-from test_circuits_families import FAMILIES, tiny, tiny_pairs
-from torch import nn
 
 from verify.circuits import (
     Circuit,
     EdgeScores,
     Graph,
-    attribute,
-    describe,
-    faithfulness,
-    full_circuit,
     nodes,
-    patched_metric,
     prune,
     random_edges,
-    smallest_faithful,
     top_edges,
 )
-from verify.circuits.patching import MAX_EVALUATIONS, _search
 from verify.errors import UndecidedError, UsageError
 
 GRAPH = Graph(layers=2, heads=4, kv_heads=2)
@@ -105,87 +95,3 @@ def test_random_edges_are_seeded_and_sized() -> None:
     assert not torch.equal(one.edges, other.edges)
     with pytest.raises(UsageError):
         random_edges(GRAPH, 10**6, 0)
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_full_circuit_is_clean_and_empty_circuit_is_corrupt(name: str) -> None:
-    model, pairs = tiny(name), tiny_pairs()
-    scores = attribute(model, pairs, points=1)
-    graph = scores.graph
-    torch.testing.assert_close(
-        patched_metric(model, pairs, full_circuit(graph)), scores.metric_clean, rtol=1e-5, atol=1e-5
-    )
-    empty = Circuit(graph, torch.zeros_like(graph.real))
-    torch.testing.assert_close(patched_metric(model, pairs, empty), scores.metric_corrupt, rtol=1e-4, atol=1e-4)
-    assert faithfulness(model, pairs, full_circuit(graph)) == pytest.approx(1, abs=1e-4)
-    assert faithfulness(model, pairs, empty) == pytest.approx(0, abs=1e-4)
-    assert float((scores.metric_clean - scores.metric_corrupt).abs().min()) > 1e-3
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_patching_agrees_with_a_naive_interpreter(name: str) -> None:
-    model, pairs = tiny(name), tiny_pairs(4)
-    graph = describe(model).graph
-    for seed in range(3):
-        circuit = random_edges(graph, int(graph.real.sum()) // 2, seed)
-        found = patched_metric(model, pairs, circuit)
-        wanted = torch.tensor([interpreted(model, pair, circuit) for pair in pairs])
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_bfloat16_patching_keeps_the_ends() -> None:
-    model, pairs = tiny().bfloat16(), tiny_pairs()
-    graph = describe(model).graph
-    empty = Circuit(graph, torch.zeros_like(graph.real))
-    assert faithfulness(model, pairs, full_circuit(graph)) == pytest.approx(1, abs=0.1)
-    assert faithfulness(model, pairs, empty) == pytest.approx(0, abs=0.1)
-
-
-def test_faithfulness_refuses_what_it_cannot_measure() -> None:
-    model = tiny()
-    with pytest.raises(UsageError, match="another graph"):
-        faithfulness(model, tiny_pairs(), full_circuit(GRAPH))
-    with pytest.raises(UsageError):
-        faithfulness(model, [], full_circuit(describe(model).graph))
-    nn.init.zeros_(model.lm_head.weight)
-    with pytest.raises(UndecidedError):
-        faithfulness(model, tiny_pairs(), full_circuit(describe(model).graph))
-
-
-def test_smallest_faithful_finds_a_confirmed_circuit() -> None:
-    model, pairs = tiny(), tiny_pairs(6)
-    scores = attribute(model, pairs)
-    seen: list[tuple[int, int]] = []
-    found = smallest_faithful(model, scores, pairs, target=0.8, progress=lambda *done: seen.append(done))
-    assert found.reached
-    assert found.faithfulness >= 0.8
-    assert faithfulness(model, pairs, found.circuit) == pytest.approx(found.faithfulness)
-    assert len(found.trace) <= MAX_EVALUATIONS
-    assert seen == [(done, MAX_EVALUATIONS) for done in range(1, len(found.trace) + 1)]
-    chosen = next(step.n for step in found.trace if step.edges == found.circuit.size)
-    assert all(step.faithfulness >= 0.8 for step in found.trace if step.n >= chosen)
-    assert any(step.faithfulness < 0.8 for step in found.trace if step.n < chosen)
-    with pytest.raises(UsageError):
-        smallest_faithful(model, scores, pairs, target=1.5)
-
-
-@pytest.mark.parametrize("threshold", [2, 3, 57, 4000, 70_000, 70_651])
-def test_search_is_close_and_within_budget(threshold: int) -> None:
-    asked: list[int] = []
-
-    def reaches(n: int) -> bool:
-        asked.append(n)
-        return n >= threshold
-
-    found = _search(reaches, 70_651, MAX_EVALUATIONS)
-    assert threshold <= found <= max(threshold + 1, threshold * 1.06)
-    assert len(asked) < MAX_EVALUATIONS
-
-
-def test_search_passes_over_a_bump() -> None:
-    # Faithful in a short range and again from 5000 on: the bump fails its confirmation.
-    def reaches(n: int) -> bool:
-        return 250 <= n < 280 or n >= 5000
-
-    found = _search(reaches, 70_651, MAX_EVALUATIONS)
-    assert found >= 5000

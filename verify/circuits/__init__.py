@@ -11,16 +11,10 @@ from verify.circuits.invariants import checked
 from verify.circuits.metrics import Metric, answer_log_probability, answer_logit, answer_minus_alternatives
 from verify.circuits.names import Node
 from verify.circuits.pairs import Pair
-from verify.circuits.patching import (
-    FaithfulCircuit,
-    Step,
-    faithfulness,
-    patched_metric,
-    patched_metrics,
-    smallest_faithful,
-)
+from verify.circuits.patching import faithfulness, patched_metric, patched_metrics
 from verify.circuits.running import Subject, last_only
 from verify.circuits.scores import EdgeScores
+from verify.circuits.smallest import FaithfulCircuit, Step, smallest_faithful
 
 __all__ = [
     "Bootstrap",

@@ -7,56 +7,25 @@ corrupt run.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from verify.circuits.circuit import Circuit, full_circuit
-from verify.circuits.extraction import Extraction, top_edges
+from verify.circuits.circuit import Circuit
 from verify.circuits.families import Rows, bias
 from verify.circuits.invariants import subject_of
 from verify.circuits.metrics import Metric, answer_minus_alternatives
 from verify.circuits.norms import PostNormStep
 from verify.circuits.pairs import Pair, batches, check_pairs
 from verify.circuits.running import Activations, Progress, Prompts, Subject, frozen, head_outputs, prepare, record, run
-from verify.circuits.scores import EdgeScores
 from verify.errors import UndecidedError, UsageError
 
-MAX_EVALUATIONS = 12
-# Bisection stops once the two ends lie this close, and a found size is confirmed at this much larger a size.
-_PRECISION = 1.05
-_CONFIRMATION = 1.25
-
-
-@dataclass(frozen=True)
-class Step:
-    """One evaluation of the search: the `n` asked for, the `edges` left after pruning, their faithfulness."""
-
-    n: int
-    edges: int
-    faithfulness: float
-
 
 @dataclass(frozen=True, eq=False)
-class FaithfulCircuit:
-    """The smallest circuit found.
-
-    `reached`: its faithfulness, and that of every larger circuit tried, is at least `target`.
-    `trace`: every evaluation, in the order made.
-    """
-
-    circuit: Circuit
-    faithfulness: float
-    target: float
-    reached: bool
-    trace: tuple[Step, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Case:
+class Case:
     """A batch with its corrupt activations."""
 
     prompts: Prompts
@@ -64,11 +33,11 @@ class _Case:
 
 
 @dataclass(frozen=True, eq=False)
-class _Study:
+class Study:
     """A model and pairs, prepared once so that many circuits can be evaluated. Metrics are means over pairs."""
 
     subject: Subject
-    cases: tuple[_Case, ...]
+    cases: tuple[Case, ...]
     count: int
     clean: float
     corrupt: float
@@ -82,7 +51,7 @@ class _Patch:
     [writers, B·T, width]: live − corrupt activation of every writer that has run so far.
     """
 
-    case: _Case
+    case: Case
     cut: Tensor
     deltas: Tensor
 
@@ -108,8 +77,8 @@ def faithfulness(
     """
     subject = subject_of(model)
     with frozen(subject.model), torch.no_grad():
-        study = _prepare_study(subject, pairs, metric, batch_size)
-        return _faithfulness(study, circuit)
+        study = prepare_study(subject, pairs, metric, batch_size)
+        return faithfulness_of(study, circuit)
 
 
 def patched_metric(
@@ -140,7 +109,7 @@ def patched_metrics(
     metrics = torch.empty(len(circuits), len(pairs))
     subject = subject_of(model)
     with frozen(subject.model), torch.no_grad():
-        study = _prepare_study(subject, pairs, metric, batch_size)
+        study = prepare_study(subject, pairs, metric, batch_size)
         for index, circuit in enumerate(circuits):
             _check_graph(study, circuit)
             for case in study.cases:
@@ -150,81 +119,20 @@ def patched_metrics(
     return metrics
 
 
-def smallest_faithful(
-    model: nn.Module | Subject,
-    scores: EdgeScores,
-    pairs: Sequence[Pair],
-    *,
-    target: float = 0.85,
-    extract: Extraction = top_edges,
-    batch_size: int = 20,
-    progress: Progress | None = None,
-) -> FaithfulCircuit:
-    """Search the smallest n whose circuit reaches `target` on (held-out) `pairs`, by the metric that was attributed.
-
-    `extract` makes the circuits: the top n edges, pruned, or those grown from the logits (`greedy_edges`).
-    Bisection of log n; because the curve is not monotone, a size counts only if a 1.25 times larger one reaches the
-    target too, otherwise the search goes on above that one. At most 12 evaluations, `progress(done, 12)` after each;
-    12 is an upper bound. Errors as in `faithfulness`; `UsageError` also when `target` is not in (0, 1].
-    """
-    if not 0 < target <= 1:
-        raise UsageError("the faithfulness target must lie in (0, 1]", found=str(target))
-    trace: dict[int, Step] = {}
-    circuits: dict[int, Circuit] = {}
-    total = int(scores.real.sum())
-    subject = subject_of(model)
-    with frozen(subject.model), torch.no_grad():
-        study = _prepare_study(subject, pairs, scores.metric, batch_size)
-
-        def reaches(n: int) -> bool:
-            if n not in trace:
-                circuits[n] = full_circuit(scores.graph) if n >= total else extract(scores, n)
-                trace[n] = Step(n, circuits[n].size, _faithfulness(study, circuits[n]))
-                if progress is not None:
-                    progress(len(trace), MAX_EVALUATIONS)
-            return trace[n].faithfulness >= target
-
-        n = _search(reaches, total, MAX_EVALUATIONS)
-        reached = reaches(n)
-    return FaithfulCircuit(circuits[n], trace[n].faithfulness, target, reached, tuple(trace.values()))
-
-
-def _search(reaches: Callable[[int], bool], total: int, budget: int) -> int:
-    """Return the smallest size tested from which on every size tested `reaches`; at most `budget` − 1 tests.
-
-    The full circuit, `total`, counts as tested: it reaches by identity.
-    """
-    outcomes = {total: True}
-    low, high = 1, total
-    for _ in range(budget - 1):
-        settled = high <= max(low + 1, low * _PRECISION)
-        middle = min(max(round(math.sqrt(low * high)), low + 1), high - 1)
-        n = min(math.ceil(high * _CONFIRMATION), total) if settled else middle
-        if n in outcomes:
-            break
-        outcomes[n] = reaches(n)
-        if not outcomes[n]:
-            low, high = n, min(size for size, reached in outcomes.items() if reached and size > n)
-        elif settled:
-            break
-        else:
-            high = n
-    return min(n for n in outcomes if all(reached for size, reached in outcomes.items() if size >= n))
-
-
-def _prepare_study(subject: Subject, pairs: Sequence[Pair], metric: Metric, batch_size: int) -> _Study:
+def prepare_study(subject: Subject, pairs: Sequence[Pair], metric: Metric, batch_size: int) -> Study:
+    """Run the pairs clean and corrupt, once for all circuits. Raises `UsageError` when they are unusable."""
     check_pairs(pairs, subject.family.vocabulary, metric)
     cases, clean, corrupt = [], 0.0, 0.0
     for batch in batches(pairs, batch_size, subject.device, metric):
         prompts = prepare(subject, batch)
         activations, measured = record(subject, prompts, prompts.corrupt)
-        cases.append(_Case(prompts, activations))
+        cases.append(Case(prompts, activations))
         corrupt += float(measured.sum())
         clean += float(run(subject, prompts, prompts.clean).sum())
-    return _Study(subject, tuple(cases), len(pairs), clean / len(pairs), corrupt / len(pairs))
+    return Study(subject, tuple(cases), len(pairs), clean / len(pairs), corrupt / len(pairs))
 
 
-def _check_graph(study: _Study, circuit: Circuit) -> None:
+def _check_graph(study: Study, circuit: Circuit) -> None:
     if circuit.graph != study.subject.family.graph:
         raise UsageError(
             "the circuit belongs to another graph than the model",
@@ -233,7 +141,8 @@ def _check_graph(study: _Study, circuit: Circuit) -> None:
         )
 
 
-def _faithfulness(study: _Study, circuit: Circuit) -> float:
+def faithfulness_of(study: Study, circuit: Circuit) -> float:
+    """Return a circuit's faithfulness on prepared pairs; errors as in `faithfulness`."""
     _check_graph(study, circuit)
     span = study.clean - study.corrupt
     if span == 0 or not math.isfinite(span):
@@ -247,7 +156,7 @@ def _faithfulness(study: _Study, circuit: Circuit) -> float:
     return (patched / study.count - study.corrupt) / span
 
 
-def _run_patched(subject: Subject, case: _Case, circuit: Circuit) -> Tensor:
+def _run_patched(subject: Subject, case: Case, circuit: Circuit) -> Tensor:
     """Return the metric of each prompt of one batch, [B], in the patched run from the clean embeddings."""
     prompts, family = case.prompts, subject.family
     graph = family.graph
