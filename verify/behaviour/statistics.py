@@ -17,7 +17,8 @@ def proportion(correct: Tensor) -> Estimate:
     share = float(correct.double().mean())
     centre = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return Estimate(value=share, low=max(0.0, centre - half), high=min(1.0, centre + half), n=n)
+    # exactly 0 where nothing is true, and 1 where all is: rounding must not put the share outside its interval
+    return Estimate(value=share, low=min(share, max(0.0, centre - half)), high=max(share, min(1.0, centre + half)), n=n)
 
 
 def paired_difference(after: Tensor, before: Tensor) -> Estimate:
