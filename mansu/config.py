@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from verify.contract.manifest import DEFAULT_PROFILES, Profile
 from verify.contract.schema import Schema
@@ -90,9 +90,9 @@ class Config(Schema):
     extensions: int = Field(
         default=4,
         ge=0,
-        description="how often training before the first snap is lengthened by `steps_between`, on what still leads, "
-        "while an edit that is snapped there on trial misses half of `forget_target` on validation wordings, or leaves "
-        "their answers a lead over their alternatives (where `answer_level` < 0)",
+        description="at most how often training before the first snap is lengthened by `steps_between`, on the half of "
+        "the prompts whose answers lead most: it is while a snap of all on trial leaves validation accuracy above half "
+        "of `forget_target`, or (where `answer_level` < 0) answers above the mean of their alternatives",
     )
     learning_rate: float = Field(
         default=3e-3, gt=0, description="of Adam on the masked parameters, until the first snap"
@@ -108,7 +108,8 @@ class Config(Schema):
     )
     snaps: tuple[float, ...] = Field(
         default=(0.6, 0.6, 0.6, 0.6, 1.0),
-        description="at each snap, the share of the free parameters that is fixed, to an NF4 level or to the base",
+        description="at each snap, the share of the free parameters that is fixed, to an NF4 level or to the base: "
+        "each above 0 and at most 1, and the last 1, so that none is left between two levels",
     )
     progressive: bool = Field(
         default=True,
@@ -155,8 +156,8 @@ class Config(Schema):
         default=-2.0,
         le=0,
         ge=-8,
-        description="where training pulls an answer's logit, against the mean of its alternatives': below 0, so that "
-        "prompts like those trained on end nearer 0, and training does not stop while they are above it",
+        description="how far from the mean of its alternatives' logits training pulls an answer's: below 0, for "
+        "prompts that were not trained on end nearer 0; training does not stop while those of validation are above 0",
     )
     prompt_divergence_weight: float = Field(
         default=3.0,
@@ -175,8 +176,8 @@ class Config(Schema):
     answer_shift_weight: float = Field(
         default=0.5,
         ge=0,
-        description="the same of how far the log-odds of a batch's right answers have moved together, by the pool that "
-        "they are asked among: which a divergence hardly counts, and which turns answers that stood in balance",
+        description="weight of what the right answers of one pool have gained or lost together, in log-odds: a "
+        "divergence hardly counts that, and it turns answers that were nearly tied",
     )
     retain_after_nf4: bool = Field(
         default=True,
@@ -204,6 +205,13 @@ class Config(Schema):
         default=60, ge=2, description="forget pairs held out for CAD; the default policy wants 40 at least (MV405)"
     )
     retain_pairs: int = Field(default=40, ge=2, description="retain pairs held out for CAD")
+
+    @field_validator("snaps")
+    @classmethod
+    def _fix_all_in_the_end(cls, snaps: tuple[float, ...]) -> tuple[float, ...]:
+        if not all(0 < share <= 1 for share in snaps) or snaps[-1:] != (1.0,):
+            raise ValueError("each share must be above 0 and at most 1, and the last one 1")
+        return snaps
 
     def skips(self) -> tuple[tuple[str, ...] | None, ...]:
         """Return the distinct skip lists of the profiles."""

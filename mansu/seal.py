@@ -14,6 +14,7 @@ from mansu.config import Config
 from mansu.request import Request
 from mansu.solve import Edit
 from mansu.staging import LEDGER, MANIFEST, MODEL, PROBES, SIGNATURE
+from mansu.succession import FIRST, Succession
 from verify.artefact import LedgerEntry, oms, overwrite, read_weights, walk, write_atomic
 from verify.artefact import seal as seal_statement
 from verify.artefact.ledger import write as write_ledger
@@ -44,7 +45,8 @@ from verify.contract.schema import FileDigest
 class Evidence:
     """What the manifest says beyond the bytes: the request, the configuration and the circuit.
 
-    `policy_sha256` is the digest of the policy that the certificate commits to being judged by.
+    `policy_sha256` is the digest of the policy that the certificate commits to being judged by; `succession` says
+    which certificate it supersedes.
     """
 
     request: Request
@@ -52,6 +54,7 @@ class Evidence:
     method: str
     circuit: CircuitClaim
     policy_sha256: str | None = None
+    succession: Succession = FIRST
 
 
 def write_model(folder: Path, base: Base, indices: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
@@ -117,6 +120,8 @@ def _predicate(base: Base, edit: Edit, ledger: str, evidence: Evidence, claims: 
     return Predicate(
         engine=Engine(name="mansu", version=mansu.__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
+        sequence=evidence.succession.sequence,
+        previous_sha256=evidence.succession.previous_sha256,
         policy_sha256=evidence.policy_sha256,
         request=RequestClaim(
             forget_sha256=request.forget_sha256,

@@ -18,6 +18,7 @@ from mansu.probes import held_out_probes, training_pairs
 from mansu.progress import Steps
 from mansu.request import read_request, require_held_out, require_tokens
 from mansu.staging import refuse_existing, staging
+from mansu.succession import superseding
 from verify.artefact.signing import Signer
 from verify.behaviour.loading import Language
 from verify.circuits import FaithfulCircuit
@@ -66,18 +67,22 @@ def unlearn(
     *,
     steps: Steps,
     policy_sha256: str | None = None,
+    supersedes: Path | None = None,
     frontier: bool = False,
     device: torch.device = CPU,
 ) -> Outcome:
     """Run the whole pipeline and write the certificate to `out`.
 
-    `policy_sha256` commits the certificate to the policy it is to be judged by (`Policy.sha256`).
+    `policy_sha256` commits the certificate to the policy it is to be judged by (`Policy.sha256`). `supersedes` is the
+    manifest of the certificate before it.
     With `frontier` every trial is measured whole, and more are made to trace it. On another `device` than the CPU the
     circuit is found and the edit trained there; what is claimed is measured on the CPU, as the verifier measures it.
     Raises `UsageError`: ME201 to ME204 and ME212 to ME214 for the sets, ME210 for the model's folder, ME211 when the
-    model does not know the forget set, ME220 when `out` cannot be written. Nothing is left behind on any error.
+    model does not know the forget set, ME220 when `out` cannot be written, ME221 when the manifest to supersede cannot
+    be read. Nothing is left behind on any error.
     """
     refuse_existing(out)
+    succession = superseding(supersedes)
     request = read_request(forget, retain, seed=config.seed)
     base = open_base(base_folder)
     language, _ = open_language(base, device)
@@ -96,7 +101,7 @@ def unlearn(
             retain_pairs=config.retain_pairs,
             seed=config.seed,
         )
-        evidence = seal.Evidence(request, config, described(config), _claim(circuit), policy_sha256)
+        evidence = seal.Evidence(request, config, described(config), _claim(circuit), policy_sha256, succession)
         statement = seal.seal(
             folder,
             base,

@@ -1,6 +1,7 @@
 """The benchmark's loop on a tiny model that knows facts: edits, measures, resumes, and sums up."""
 
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -99,6 +100,17 @@ def test_an_unknown_method_is_refused_before_any_work(job: Job, tmp_path: Path) 
     other = Job(job.suite, job.base, job.forget, job.retain, QUICK, (0,), ("mansu", "magic"), tmp_path / "out")
     with pytest.raises(UsageError, match="no such method"):
         run(other, steps=QUIET)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_method_that_is_not_installed_is_refused_before_any_work(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
+    other = Job(job.suite, job.base, job.forget, job.retain, QUICK, (0,), ("graddiff", "lora"), tmp_path / "out")
+    with pytest.raises(UsageError, match="peft") as refused:
+        run(other, steps=QUIET)
+    assert refused.value.id == "ME283"
     assert not (tmp_path / "out").exists()
 
 

@@ -67,6 +67,12 @@ def test_bad_sets_are_refused(tmp_path: Path, forget: list[r.Line], identity: st
     assert caught.value.remedy
 
 
+def test_a_retain_set_of_plain_text_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no facts") as caught:
+        read(tmp_path, r.forget_lines(), [{"text": "plain"}, {"text": "as plain"}])
+    assert caught.value.id == "ME201"
+
+
 def test_what_stands_twice_counts_once(tmp_path: Path) -> None:
     forget, retain = r.forget_lines(), r.retain_lines()
     once, twice = read(tmp_path, forget, retain), read(tmp_path, forget + forget, retain + retain[::-1])

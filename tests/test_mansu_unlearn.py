@@ -45,6 +45,7 @@ def run(
     retain: list[r.Line] | None = None,
     config: Config = QUICK,
     policy_sha256: str | None = None,
+    supersedes: Path | None = None,
     frontier: bool = False,
 ) -> Outcome:
     return unlearn(
@@ -56,6 +57,7 @@ def run(
         config,
         steps=Steps(Console(quiet=True)),
         policy_sha256=policy_sha256,
+        supersedes=supersedes,
         frontier=frontier,
     )
 
@@ -97,6 +99,25 @@ def test_writes_a_certificate_whose_static_checks_hold(tmp_path: Path, tiny_keys
     assert {p.name: p.stat().st_size for p in (out / "model").iterdir()} == sizes
 
 
+def test_a_policy_tells_a_certificate_from_the_one_that_it_supersedes(
+    knowing: Path, tmp_path: Path, tiny_keys: c.Keys
+) -> None:
+    run(knowing, tmp_path, tiny_keys, forget=known_facts())
+    (tmp_path / "next").mkdir()
+    run(knowing, tmp_path / "next", tiny_keys, forget=known_facts(), supersedes=tmp_path / "out" / "m.json")
+    latest = Policy(minimum_sequence=2)
+    for out, failed in ((tmp_path / "out", ["MV505"]), (tmp_path / "next" / "out", [])):
+        found = check(out / "model", out / "m.json", keys=[tiny_keys.public], level="static", policy=latest)
+        assert [entry.id for entry in found.checks if entry.status == "fail"] == failed
+
+
+def test_what_cannot_be_superseded_is_told_before_the_work(tmp_path: Path, tiny_base: Path, tiny_keys: c.Keys) -> None:
+    with pytest.raises(UsageError) as refused:
+        run(tiny_base, tmp_path, tiny_keys, supersedes=tmp_path / "absent.json")
+    assert refused.value.id == "ME221"
+    assert leftovers(tmp_path) == []
+
+
 def test_the_frontier_is_traced_and_all_that_it_tries_leaves_a_valid_edit(
     knowing: Path, tmp_path: Path, tiny_keys: c.Keys
 ) -> None:
@@ -128,9 +149,12 @@ def test_the_command_commits_to_a_policy_file_or_refuses_it(
 ) -> None:
     committed = []
 
-    def stand_in(*_: object, policy_sha256: str | None, frontier: bool, **__: object) -> Outcome:
+    def stand_in(
+        *_: object, policy_sha256: str | None, frontier: bool, supersedes: Path | None, **__: object
+    ) -> Outcome:
         committed.append(policy_sha256)
         assert not frontier
+        assert supersedes is None
         return Outcome(tmp_path, 1, 2, 0.0, 0.0, 0.1)
 
     monkeypatch.setattr("mansu.unlearn.unlearn", stand_in)

@@ -35,6 +35,10 @@ class LoRA(Trained):
     beta: float = Field(default=0.1, gt=0)
     retain_weight: float = Field(default=1.0, ge=0)
 
+    def require_installed(self) -> None:
+        """Raise `UsageError` ME283 where `peft` is not installed."""
+        _peft()
+
     @contextmanager
     def weights(self, model: Any, data: BaselineData, seed: int) -> Iterator[Sequence[nn.Parameter]]:  # noqa: ARG002
         """Train adapters, then merge them; raises `UsageError` ME283 where `peft` is not installed."""

@@ -50,6 +50,9 @@ class Method(Schema, ABC):
     """Its arXiv id."""
     sweep: ClassVar[Sweep]
 
+    def require_installed(self) -> None:
+        """Raise `UsageError` where a package that the method needs is missing: before a run's work, not after it."""
+
     def variants(self) -> tuple[Self, ...]:
         """Return the settings to sweep, this one first: others only where papers tune more than a rate by model."""
         return (self,)

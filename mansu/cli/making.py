@@ -47,6 +47,12 @@ def unlearn(
     policy: Annotated[
         Path | None, typer.Option(help="Policy (TOML) that the manifest commits to being judged by.")
     ] = None,
+    supersedes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="M.JSON", help="Manifest of the certificate that this one supersedes.", show_default=False
+        ),
+    ] = None,
     certificate: Annotated[
         Path | None, typer.Option(help="The key's certificate and its intermediates (PEM), sent along for --cert-root.")
     ] = None,
@@ -84,6 +90,7 @@ def unlearn(
         settings,
         steps=steps,
         policy_sha256=committed,
+        supersedes=supersedes,
         frontier=frontier is not None,
         device=device_named(device),
     )

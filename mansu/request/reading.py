@@ -32,13 +32,15 @@ def read_request(forget: Path, retain: Path, *, seed: int) -> Request:
     Forgetting: a quarter of the facts is held out whole; of the others, the last quarter of the wordings, and the tenth
     before it is set aside for validation.
     Retention: half of each group's facts, and half of the prose, is held out whole.
-    Raises `UsageError` ME201 (missing or empty set), ME202 (malformed line), ME203 (a fact in both sets).
+    Raises `UsageError` ME201 (missing or empty set, or a retain set without facts), ME202 (malformed line), ME203 (a
+    fact in both sets), ME200 (plain text in the forget set).
     """
     forget_lines, forget_sha256 = read_lines(forget, "forget")
     retain_lines, retain_sha256 = read_lines(retain, "retain")
     forget_facts, forget_prose = facts_of(forget_lines)
     retain_facts, prose = facts_of(retain_lines)
     _refuse_prose(forget_prose)
+    _require_facts(retain_facts, prose, retain)
     _refuse_shared(forget_facts, retain_facts)
     rng = random.Random(seed)  # noqa: S311  (a split, not a secret)
     shuffled = list(prose)
@@ -63,8 +65,7 @@ def read_retain(path: Path) -> tuple[tuple[Fact, ...], tuple[str, ...]]:
     """
     lines, _ = read_lines(path, "retain")
     facts, prose = facts_of(lines)
-    if not facts:
-        raise set_error("ME201", "the retain set has no facts", str(path), f"{len(prose)} lines of plain text")
+    _require_facts(facts, prose, path)
     return tuple(facts), tuple(prose)
 
 
@@ -101,6 +102,11 @@ def require_held_out(request: Request) -> None:
             remedy="write more facts or more wordings; a verdict needs 100 held-out probes",
             error_id="ME213",
         )
+
+
+def _require_facts(facts: Sequence[Fact], prose: Sequence[str], path: Path) -> None:
+    if not facts:
+        raise set_error("ME201", "the retain set has no facts", str(path), f"{len(prose)} lines of plain text")
 
 
 def _refuse_prose(prose: Sequence[str]) -> None:

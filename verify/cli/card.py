@@ -107,7 +107,7 @@ def _require_unsigned(readme: Path, result: Result) -> None:
 
 
 def _of_another(message: str, *, expected: str, found: str) -> UsageError:
-    remedy = "check the certificate anew with --report json=OUT/report/result.json"
+    remedy = "check the certificate anew with --report json=OUT/result.json"
     return UsageError(message, expected=expected, found=found, remedy=remedy, error_id="ME313")
 
 

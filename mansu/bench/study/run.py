@@ -115,11 +115,13 @@ def run(job: Job, *, steps: Steps) -> tuple[str, ...]:
     A method that breaks the model, or a number that is undefined, ends its cell alone: the others go on.
 
     A baseline is tuned with the first seed, whose setting the others use: each seed's sweep would cost as much again.
-    Raises `UsageError` ME380 for an unknown method, before any work, ME382 for an edit that is there of another base,
-    sets or configuration, and whatever reading, editing and measuring raise.
+    Raises `UsageError` ME380 for an unknown method and ME283 for one whose package is missing, before any work; ME382
+    for an edit that is there of another base, sets or configuration; and whatever reading, editing and measuring raise.
     """
     for method in job.methods:
         title_of(method)
+        if method in METHODS:
+            METHODS[method].require_installed()
     inputs = _Inputs(open_base(job.base).digest(), digest_of(job.forget, job.retain))
     broken: list[str] = []
     for seed in job.seeds:

@@ -152,6 +152,18 @@ class ME220:
     """
 
 
+class ME221:
+    """The manifest to supersede cannot be read.
+
+    The file given with `--supersedes` is missing, or is no manifest of a certificate. Exit code 2; nothing was done.
+
+    Why: the new certificate names the old one and takes the number after its own; by that number a policy tells them
+    apart (`minimum_sequence`).
+
+    Fix: give the `m.json` of the certificate that the new one supersedes, or leave the option out for the first one.
+    """
+
+
 class ME230:
     """A policy file cannot be used.
 
@@ -475,7 +487,7 @@ class ME313:
 
     Why: a card would carry the verdict on another model.
 
-    Fix: check the certificate anew, with `--report json=OUT/report/result.json`.
+    Fix: check the certificate anew, with `--report json=OUT/result.json`.
     """
 
 

@@ -57,7 +57,8 @@ class MV505:
 
     Why: whoever delivers the files could play back an older, duly signed certificate of the same producer.
 
-    Fix: use the producer's latest certificate, and raise `minimum_sequence` with each that you accept.
+    Fix: use the producer's latest certificate, and raise `minimum_sequence` with each that you accept. A producer
+    numbers a certificate with `mansu unlearn --supersedes`.
     """
 
 
