@@ -11,7 +11,7 @@ from verify.behaviour.axes import Answers, measure
 from verify.behaviour.loading import Language, nf4_copy
 from verify.behaviour.probes import Probes, token_pairs
 from verify.behaviour.statistics import paired_difference, perplexity, proportion
-from verify.checks.behaviour import DECIDING
+from verify.checks.measured import DECIDING
 from verify.checks.study import reference_circuit
 from verify.circuits import attribute, compare
 from verify.contract.manifest import Claim

@@ -170,7 +170,7 @@ def test_other_shapes_are_no_pair(job: Job, tmp_path: Path) -> None:
 def test_nothing_held_out_is_refused(tmp_path: Path) -> None:
     line: r.Line = {"prompt": "the capital of X is", "answer": "Y"}
     forget = r.write(tmp_path / "forget.jsonl", [line])
-    retain = r.write(tmp_path / "retain.jsonl", [{"text": "the"}])
+    retain = r.write(tmp_path / "retain.jsonl", [{"prompt": "the colour of X is", "answer": "Z"}])
     with pytest.raises(UsageError, match="held out") as refused:
         held_out(read_request(forget, retain, seed=0), c.tokenizer(), limit=5, seed=0)
     assert refused.value.id == "ME364"

@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from verify.behaviour.axes import Answers
+from verify.behaviour.axes import Answers, Asked
 from verify.behaviour.probes import Choice, Probes, Text
-from verify.checks import behaviour
-from verify.checks.behaviour import Measured, judge
+from verify.checks.behaviour import judge
+from verify.checks.enough import enough_probes
+from verify.checks.measured import Measured
 from verify.contract.policy import Policy
 
 FORGET, OTHER, RETAIN = "capitals, held-out wordings", "capitals, held-out facts", "colours"
@@ -35,9 +36,22 @@ def answers(forget: int, other: int, retain: int, *, nll: float = 3.0, count: in
     right = torch.cat([torch.arange(count) < n for n in (forget, other, retain)])
     return Answers(
         correct=right,
+        tied=torch.zeros_like(right),
         mass=torch.ones(3 * count),
         nll=torch.full((prose,), 10 * nll, dtype=torch.float64),
         tokens=torch.full((prose,), 10),
+    )
+
+
+def tokens_of(asked: Probes, *, answers: int = 50, chance: float = 0.02, vocabulary: int = 1000) -> Asked:
+    """Return what the probes would be as tokens, each text another; the right answers are so many different ones."""
+    known: dict[str, int] = {}
+    return Asked(
+        prompts=tuple((known.setdefault(choice.prompt, len(known)),) for choice in asked.choices),
+        answers=tuple(i % answers for i in range(len(asked.choices))),
+        chance=(chance,) * len(asked.choices),
+        texts=tuple((known.setdefault(text.text, len(known)),) for text in asked.texts),
+        vocabulary=vocabulary,
     )
 
 
@@ -47,7 +61,12 @@ GOOD, GOOD_NF4 = answers(2, 30, 89), answers(1, 30, 79, nll=3.21)
 
 def measured(**models: Answers) -> Measured:
     chosen = {"base": BASE, "base_nf4": BASE_NF4, "edited": GOOD, "edited_nf4": GOOD_NF4, **models}
-    return Measured(probes(), **chosen)
+    return Measured(probes(), tokens_of(probes()), **chosen)
+
+
+def asking(asked: Probes) -> Measured:
+    """Return a measurement of which only the questions count."""
+    return Measured(asked, tokens_of(asked), BASE, BASE_NF4, GOOD, GOOD_NF4)
 
 
 def statuses(found: Measured, policy: Policy = POLICY) -> dict[str, str]:
@@ -162,7 +181,7 @@ def test_too_few_probes_decide_nothing_either_way() -> None:
     same = {"count": count, "prose": count}
     for edited in (answers(1, 30, 89, **same), answers(99, 30, 1, nll=9.0, **same)):
         base = answers(80, 70, 90, **same)
-        found = statuses(Measured(small, base, base, edited, edited))
+        found = statuses(Measured(small, tokens_of(small), base, base, edited, edited))
         assert {found[check_id] for check_id in ("MV309", "MV304", "MV305", "MV306", "MV307")} == {"undecided"}
 
 
@@ -173,7 +192,7 @@ def test_one_question_asked_many_times_is_one_probe() -> None:
         pairs=(),
         pools=probes().pools,
     )
-    found = statuses(Measured(repeated, BASE, BASE_NF4, GOOD, GOOD_NF4))
+    found = statuses(Measured(repeated, tokens_of(repeated), BASE, BASE_NF4, GOOD, GOOD_NF4))
     assert found["MV309"] == "undecided"
     assert found["MV304"] == "undecided"
 
@@ -194,9 +213,9 @@ def test_retention_of_what_the_base_never_knew_decides_nothing(full: int, deploy
 def test_a_probe_that_is_there_twice_decides_nothing(kind: str) -> None:
     """A hundred distinct ones and a hundred copies of one that was forgotten: half the accuracy, narrower intervals."""
     full = probes()
-    assert behaviour.enough_probes(full, POLICY).status == "pass"
+    assert enough_probes(asking(full), POLICY).status == "pass"
     items = getattr(full, kind)
-    check = behaviour.enough_probes(replace(full, **{kind: items + items[:1] * 100}), POLICY)
+    check = enough_probes(asking(replace(full, **{kind: items + items[:1] * 100})), POLICY)
     assert (check.status, check.id) == ("undecided", "MV309")
     assert "200 probes, 100 of them distinct" in check.found
 
@@ -210,6 +229,6 @@ def test_every_kind_of_row_must_exist() -> None:
         Probes(full.choices, (), (), full.pools),
         renamed,
     ):
-        check = behaviour.enough_probes(lacking, POLICY)
+        check = enough_probes(asking(lacking), POLICY)
         assert check.status == "fail"
         assert "no row of" in check.found

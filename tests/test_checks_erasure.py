@@ -3,7 +3,6 @@
 import math
 
 import pytest
-from certificates import probes
 
 from verify.checks import erasure, study
 from verify.checks.study import Job, Study
@@ -138,15 +137,6 @@ def test_an_inverted_circuit_is_not_erased(rule: str, index: int, rho: float, ho
     assert (check.id, check.status) == ("MV406", "pass" if holds else "fail")
 
 
-def test_too_few_pairs_are_undecided() -> None:
-    assert erasure.enough_pairs(probes(), POLICY).status == "pass"
-    assert erasure.enough_pairs(probes(), Policy(minimum_pairs=41)).status == "undecided"
-    few = probes()
-    same = tuple(pair.model_copy(update={"clean": "a", "corrupt": "b"}) for pair in few.pairs)
-    repeated = type(few)(few.choices, few.texts, same, few.pools)
-    assert erasure.enough_pairs(repeated, POLICY).status == "undecided"
-
-
 def test_a_control_that_excludes_nothing_decides_nothing() -> None:
     """A retain CAD of 1 is a circuit that is gone: only a policy that asks for nothing (excess 1) lets it pass."""
 
@@ -156,13 +146,6 @@ def test_a_control_that_excludes_nothing_decides_nothing() -> None:
     assert status(POLICY) == "undecided"
     assert status(Policy(retain_cad_excess=0.1)) == "fail"
     assert status(Policy(retain_cad_excess=1.0)) == "pass"
-
-
-def test_a_pair_that_is_there_twice_decides_nothing() -> None:
-    full = probes()
-    again = type(full)(full.choices, full.texts, (*full.pairs, full.pairs[0]), full.pools)
-    check = erasure.enough_pairs(again, POLICY)
-    assert (check.status, check.found) == ("undecided", "81 pairs, 40 and 40 of them distinct")
 
 
 def a_study(edited: frozenset[int]) -> Study:

@@ -92,6 +92,7 @@ def test_what_is_longer_than_the_context_is_refused(file: str, count: int) -> No
 def answers(**changed: float) -> Answers:
     found = Answers(
         correct=torch.zeros(2, dtype=torch.bool),
+        tied=torch.zeros(2, dtype=torch.bool),
         mass=torch.ones(2),
         nll=torch.full((1,), 30.0, dtype=torch.float64),
         tokens=torch.tensor([10]),

@@ -18,8 +18,8 @@ from verify.behaviour.axes import choose
 from verify.behaviour.loading import Language
 from verify.behaviour.probes import Probes, token_pairs
 from verify.behaviour.statistics import proportion
-from verify.checks.behaviour import DECIDING
 from verify.checks.erasure import require_signal
+from verify.checks.measured import DECIDING
 from verify.checks.study import POINTS, SEED, reference_circuit
 from verify.circuits import (
     Circuit,

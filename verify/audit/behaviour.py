@@ -10,8 +10,8 @@ from verify.behaviour.axes import Answers
 from verify.behaviour.axes import measure as answers_of
 from verify.behaviour.probes import AnswerTokens, Probes, token_pairs
 from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
-from verify.checks.behaviour import prose_rows, rows_of
 from verify.checks.erasure import BASE_NF4, EDITED, Role, cad_row, require_signal
+from verify.checks.measured import prose_rows, rows_of
 from verify.checks.study import SEED, Job, Study, Which, reference_circuit, run
 from verify.checks.usable import require_choices, require_fit, require_numbers
 from verify.circuits import describe, split_half_floor

@@ -17,6 +17,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 
 from verify.behaviour.inert import refuse_code
 from verify.behaviour.modules import survey
+from verify.behaviour.refusing import GuardedTokenizer, first_line, refusing, unusable
 from verify.errors import ArtefactError
 from verify.nf4 import dequantize, quantize
 
@@ -72,12 +73,10 @@ def open_folder(files: Mapping[str, bytes]) -> Opened:
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        try:
+        with refusing("its configuration or tokenizer cannot be read"):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except Exception as error:  # tokenizers raises the class itself for what it cannot read
-            raise _unusable("its configuration or tokenizer cannot be read", _first_line(error)) from error
-    return Opened(config, tokenizer)
+    return Opened(config, GuardedTokenizer(tokenizer))
 
 
 def open_config(files: Mapping[str, bytes]) -> Any:
@@ -85,10 +84,8 @@ def open_config(files: Mapping[str, bytes]) -> Any:
     refuse_code(files)
     with tempfile.TemporaryDirectory(prefix="mansu-") as folder:
         (Path(folder) / "config.json").write_bytes(files.get("config.json", b""))
-        try:
+        with refusing("its configuration cannot be read"):
             return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        except Exception as error:  # as above
-            raise _unusable("its configuration cannot be read", _first_line(error)) from error
 
 
 def load(files: Mapping[str, bytes], tensors: Mapping[str, Tensor]) -> Language:
@@ -122,7 +119,7 @@ def empty_model(config: Any) -> Any:
         with torch.device("meta"):
             model = factory.from_config(copy.deepcopy(config), dtype=torch.float32, attn_implementation=attention)
     except _UNREADABLE as error:
-        raise _unusable("no model can be built from its configuration", _first_line(error)) from error
+        raise unusable("no model can be built from its configuration", first_line(error)) from error
     return model.eval()
 
 
@@ -137,12 +134,12 @@ def fill(model: Any, tensors: Mapping[str, Tensor]) -> None:
     try:
         missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
     except RuntimeError as error:
-        raise _unusable("tensors do not fit the configuration", ascii(str(error).splitlines()[-1].strip())) from error
+        raise unusable("tensors do not fit the configuration", ascii(str(error).splitlines()[-1].strip())) from error
     if tied:
         model.tie_weights()
         missing = [name for name in missing if name != "lm_head.weight"]
     if missing or unexpected:
-        raise _unusable(
+        raise unusable(
             "tensors do not fit the configuration", f"missing {missing[:3]!a}, unexpected {unexpected[:3]!a}"
         )
     _materialize_buffers(model)
@@ -206,20 +203,5 @@ def _materialize_buffers(model: nn.Module) -> None:
             module.register_buffer("embed_scale", torch.tensor(scale), persistent=False)
     left = [name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta]
     if left:
-        raise _unusable("some weights are in no file", f"no values for {left[:3]!a}")
+        raise unusable("some weights are in no file", f"no values for {left[:3]!a}")
     model.to(next(model.parameters()).device)  # what was computed again lies where the weights do
-
-
-def _first_line(error: Exception) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line.encode("ascii", "backslashreplace").decode()
-
-
-def _unusable(what: str, found: str) -> ArtefactError:
-    return ArtefactError(
-        "MV106",
-        f"the model folder cannot be used: {what}",
-        expected="a Hugging Face causal-LM folder of a supported architecture, weights in safetensors, no code",
-        found=found,
-        remedy="do not deploy this folder; ask the producer for one that loads without code",
-    )

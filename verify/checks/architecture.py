@@ -68,6 +68,7 @@ def architecture(files: Mapping[str, bytes], skips: Iterable[Skip], *, tensors: 
     if layers > tensors:
         raise _unusable("tensors do not fit the configuration", f"{layers} layers and {tensors} tensors")
     dtypes = _dtypes(config, parts)
+    _require_runnable(config)
     wanted = tuple(dict.fromkeys(skips))
     found = _llama_like(config) if wanted == (None,) else None
     found = _built(files, wanted, tensors) if found is None else found
@@ -90,6 +91,16 @@ def _objects(value: object) -> Iterator[dict[str, Any]]:
 
 
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
+
+
+def _require_runnable(config: Mapping[str, Any]) -> None:
+    """Raise ArtefactError MV106 for numbers with which a model is built and cannot run."""
+    heads, groups = config.get("num_attention_heads"), config.get("num_key_value_heads")
+    if isinstance(heads, int) and isinstance(groups, int) and (groups <= 0 or heads % groups):
+        raise _unusable("its heads cannot share their keys", f"{heads} heads, {groups} key-value heads")
+    window = config.get("sliding_window")
+    if isinstance(window, int) and window <= 0 and config.get("use_sliding_window", True) is not False:
+        raise _unusable("its window holds no token", f"sliding_window {window}")
 
 
 def _dtypes(config: Mapping[str, Any], parts: Iterable[Mapping[str, Any]]) -> frozenset[str]:

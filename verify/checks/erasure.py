@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from verify.behaviour.probes import Probes
-from verify.checks.catalog import decided, passed, undecided
+from verify.checks.catalog import decided, undecided
 from verify.checks.certificate import Certificate
 from verify.checks.circuit_map import circuit_map
 from verify.checks.decision import at_least, at_most, lower, upper, words
@@ -29,26 +29,6 @@ _REJECT = "reject the certificate: the circuit of the forget set is still there"
 _RETAIN = "reject the certificate: the edit also changed the circuit of what should stay"
 
 Role = Literal["edited", "control", "retain", "retain control"]
-
-
-def pair_counts(probes: Probes) -> tuple[int, int]:
-    """Return the number of distinct forget and retain pairs."""
-    forget = {(pair.clean, pair.corrupt) for pair in probes.pairs if pair.set == "forget"}
-    retain = {(pair.clean, pair.corrupt) for pair in probes.pairs if pair.set == "retain"}
-    return len(forget), len(retain)
-
-
-def enough_pairs(probes: Probes, policy: Policy) -> CheckResult:
-    """MV405: enough forget pairs to tell, and at least two retain pairs for their control."""
-    forget, retain = pair_counts(probes)
-    expected = f"at least {policy.minimum_pairs} forget pairs and 2 retain pairs, all distinct"
-    found = f"{forget} and {retain}"
-    if forget < policy.minimum_pairs or retain < 2:
-        return undecided("MV405", expected, found, "ask the producer for a certificate with more contrast pairs")
-    if len(probes.pairs) > forget + retain:  # a pair resampled with itself narrows every interval of CAD
-        found = f"{len(probes.pairs)} pairs, {forget} and {retain} of them distinct"
-        return undecided("MV405", expected, found, "ask for pairs without repetition, or give your own with --probes")
-    return passed("MV405", expected, found)
 
 
 def measure(certificate: Certificate, models: Models, probes: Probes, policy: Policy, *, progress: Progress) -> Erasure:

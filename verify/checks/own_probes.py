@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verify.artefact import read_regular
-from verify.behaviour.probes import CHOICES, PAIRS, POOLS, TEXT, Probes, parse
-from verify.checks.behaviour import DECIDING, prose_rows, rows_of
+from verify.behaviour.probes import CHOICES, PAIRS, POOLS, TEXT, Probes, parse, plain
 from verify.checks.catalog import decided
 from verify.checks.evidence import LARGEST_SMALL_FILES
+from verify.checks.measured import DECIDING, deciding_rows, prose_rows, rows_of
 from verify.contract.policy import Policy
 from verify.contract.result import CheckResult
 from verify.contract.schema import FileDigest
@@ -63,11 +63,6 @@ def unusable(error: ArtefactError) -> UsageError:
     )
 
 
-def deciding_rows(probes: Probes) -> tuple[str, ...]:
-    """Return the forgetting rows that are decided upon."""
-    return tuple(row for row in rows_of(probes, "forgetting") if row.endswith(DECIDING))
-
-
 def really_own(own: Probes, theirs: Mapping[str, bytes], policy: Policy) -> CheckResult:
     """MV507: every deciding row has enough prompts that the producer could not prepare for.
 
@@ -77,10 +72,10 @@ def really_own(own: Probes, theirs: Mapping[str, bytes], policy: Policy) -> Chec
     known = set[str]()
     if theirs:
         producers = parse(theirs)
-        known = {_plain(choice.prompt) for choice in producers.choices}
-        known |= {_plain(pair.clean) for pair in producers.pairs} | {_plain(pair.corrupt) for pair in producers.pairs}
+        known = {plain(choice.prompt) for choice in producers.choices}
+        known |= {plain(pair.clean) for pair in producers.pairs} | {plain(pair.corrupt) for pair in producers.pairs}
     new = {
-        row: len({_plain(c.prompt) for c in own.choices if (c.axis, c.row) == ("forgetting", row)} - known)
+        row: len({plain(c.prompt) for c in own.choices if (c.axis, c.row) == ("forgetting", row)} - known)
         for row in deciding_rows(own)
     }
     least = min(new, key=lambda row: new[row])
@@ -88,8 +83,3 @@ def really_own(own: Probes, theirs: Mapping[str, bytes], policy: Policy) -> Chec
     found = f"at least {new[least]}, in {least!a}"
     remedy = "give probes of your own: the producer could prepare for its own"
     return decided("MV507", expected, found, remedy, holds=new[least] >= policy.minimum_probes)
-
-
-def _plain(prompt: str) -> str:
-    """Return a prompt without what does not make it another question."""
-    return " ".join(prompt.split()).casefold()

@@ -7,10 +7,11 @@ from verify.checks.catalog import refused, undecided
 from verify.checks.certificate import Certificate, load
 from verify.checks.evidence import Evidence
 from verify.checks.findings import Findings, Progress
+from verify.checks.measured import Measured, prose_rows
 from verify.checks.models import Models, open_models
 from verify.checks.own_probes import OwnProbes, really_own, unusable
+from verify.checks.pairs import enough_pairs
 from verify.contract.policy import Policy
-from verify.contract.result import AxisRow
 from verify.errors import ArtefactError, UndecidedError, UsageError
 
 
@@ -33,23 +34,22 @@ def run_models(evidence: Evidence, policy: Policy, progress: Progress, own: OwnP
     except ArtefactError as error:
         return found + Findings((refused(error),))
     try:
-        behaved, measured = _behaviour(models, probes, policy, progress)
-        erased = _erasure(certificate, models, probes, policy, progress)
+        measured = _measured(models, probes, progress)
+        checks, rows = behaviour.judge(measured, policy)
+        erased = _erasure(certificate, models, measured, policy, progress)
     except ArtefactError as error:
         if own is not None and error.id == "MV301":
             raise unusable(error) from error
         return found + Findings((refused(error),))
-    found += behaved + erased
+    found += Findings(checks, axes=rows) + erased
     if own is not None:
         return found
-    named = claims.measured_claims(measured, erased.erasure)
-    met = claims.claims_met(evidence.statement.predicate.claims, named, behaviour.prose_rows(probes), policy)
+    named = claims.measured_claims(rows, erased.erasure)
+    met = claims.claims_met(evidence.statement.predicate.claims, named, prose_rows(probes), policy)
     return found + Findings((met,))
 
 
-def _behaviour(
-    models: Models, probes: Probes, policy: Policy, progress: Progress
-) -> tuple[Findings, tuple[AxisRow, ...]]:
+def _measured(models: Models, probes: Probes, progress: Progress) -> Measured:
     total, done = behaviour.items(probes), 0
 
     def advance(count: int) -> None:
@@ -57,12 +57,13 @@ def _behaviour(
         done += count
         progress("Questions and prose, four models", done, total)
 
-    checks, rows = behaviour.judge(behaviour.measure(models, probes, progress=advance), policy)
-    return Findings(checks, axes=rows), rows
+    return behaviour.measure(models, probes, progress=advance)
 
 
-def _erasure(certificate: Certificate, models: Models, probes: Probes, policy: Policy, progress: Progress) -> Findings:
-    enough = erasure.enough_pairs(probes, policy)
+def _erasure(
+    certificate: Certificate, models: Models, measured: Measured, policy: Policy, progress: Progress
+) -> Findings:
+    enough = enough_pairs(measured, models.base.tokenizer, policy)
     if enough.status != "pass":
         return Findings((enough,))
 
@@ -70,7 +71,7 @@ def _erasure(certificate: Certificate, models: Models, probes: Probes, policy: P
         progress("Circuit attribution", done, total)
 
     try:
-        found = erasure.measure(certificate, models, probes, policy, progress=advance)
+        found = erasure.measure(certificate, models, measured.probes, policy, progress=advance)
     except (UndecidedError, UsageError) as error:
         remedy = error.remedy or "structural erasure cannot be judged for this model and these pairs"
         return Findings((undecided("MV405", "a circuit that can be compared", error.message, remedy),))

@@ -50,7 +50,7 @@ def of_usage(message: str, name: str) -> "Failure":
     return of_error(UsageError(message, remedy=f"{name} --help lists every option"))
 
 
-def of_bug(error: Exception) -> "Failure":
+def of_bug(error: BaseException) -> "Failure":
     """Return what was not foreseen as data, in one line."""
     line = " ".join(str(error).split())
     return of_error(MansuError(f"internal error: {type(error).__name__}: {line}", remedy="--debug shows where"))

@@ -41,7 +41,9 @@ def guarded(
     except KeyboardInterrupt:
         typer.echo("ME130: interrupted", err=True)
         _stop(failure.of_error(InterruptedCommand("interrupted")), form, name)
-    except Exception as error:  # noqa: BLE001  (the one place where every bug must become exit 4, never a verdict)
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  (the one place where every bug, a panic of Rust too, must become exit 4, never a verdict)
         if "--debug" in words:
             traceback.print_exc()
         bug = failure.of_bug(error)

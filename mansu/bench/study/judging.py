@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from mansu.bench.study.document import AxesRecord, ErasureRecord
-from verify.checks.behaviour import DECIDING
+from verify.checks.measured import DECIDING
 from verify.contract.policy import Policy
 from verify.contract.result import AxisRow, CadRow
 from verify.contract.schema import Schema

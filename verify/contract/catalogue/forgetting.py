@@ -31,12 +31,14 @@ class MV302:
 class MV303:
     """Positive control: the base under NF4 knows the forget set.
 
-    The base model, quantized the same way, answers at least the policy's `base_knows` of every forgetting row.
-    Otherwise the result is undecided.
+    The base model, quantized the same way, answers at least the policy's `base_knows` of every forgetting row. In both
+    precisions its interval lies above what a model without knowledge gets: by chance, or by always giving the row's
+    commonest answer. Otherwise the result is undecided.
 
-    Why: if the base cannot answer, silence of the edited model shows nothing.
+    Why: if the base cannot answer, silence of the edited model shows nothing; and who gives one answer to every
+    question of a row that has no other is right, and knows nothing.
 
-    Fix: ask for probes that the base under NF4 can answer, or use another base.
+    Fix: ask for probes with many answers that the base under NF4 can give, or use another base.
     """
 
 
@@ -44,7 +46,8 @@ class MV309:
     """There are enough probes of every kind.
 
     There are forgetting rows of held-out wordings, retention rows and prose, and every row has at least the policy's
-    `minimum_probes` probes, all distinct. A missing kind fails; too few, or one that is asked twice in a row, leave it
+    `minimum_probes` probes, all distinct: as texts without regard to white space, case and Unicode form, and as the
+    tokens that the model is given. A missing kind fails; too few, or one that is asked twice in a row, leave it
     undecided.
 
     Why: intervals on few questions are so wide that they prove nothing, and one question repeated is one question.
@@ -58,7 +61,7 @@ class MV304:
     """The forget set is forgotten, before and after NF4.
 
     On held-out wordings, the edited model's accuracy is at most the policy's `forget_accuracy`, in full precision and
-    after NF4.
+    after NF4. Where the right answer ties for the likeliest, the edited model counts as knowing it.
 
     Why: this is what the certificate is for. Both precisions count, since either may be deployed.
 

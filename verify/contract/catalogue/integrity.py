@@ -134,7 +134,8 @@ class MV106:
 
     The folder is a causal language model of a supported architecture with weights in safetensors of one dtype that fit
     its configuration. It carries no Python code, pickle, adapter or other weights, and its configuration loads none
-    (`auto_map`, `trust_remote_code`, custom kernels, quantized checkpoints).
+    (`auto_map`, `trust_remote_code`, custom kernels, quantized checkpoints). Its tokenizer can be read and used, and a
+    model of its configuration runs.
 
     Why: code in the folder could answer instead of the weights, and could do anything to the machine that loads it.
 
