@@ -9,8 +9,8 @@ class MV405:
     There are at least the policy's `minimum_pairs` pairs of forget prompts and two of retain prompts, none is there
     twice (compared as in MV309), and the circuit can be attributed on this architecture. Every forget pair's clean
     prompt, answer and pool are those of a question in a deciding row of forgetting, every retain pair's of one in a row
-    of retention. The forget pairs are about half of each deciding row's answers, or as many as `minimum_pairs` over twice
-    the number of such rows; the base under NF4 answers at least `base_knows` of them.
+    of retention. The forget pairs are about half of each deciding row's answers, or as many as `minimum_pairs` over
+    twice the number of such rows; the base under NF4 answers at least `base_knows` of them.
 
     Why: CAD on a few prompts is mostly noise; two halves of the same prompts then differ as much as two models. And on
     pairs about other facts it says nothing of those that the certificate is about, which may be muted or turned over.
