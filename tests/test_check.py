@@ -6,6 +6,7 @@ from pathlib import Path
 import certificates as c
 import pytest
 import tiny_unlearning
+import torch
 
 from mansu.base import open_base, open_language
 from reports import render_html, render_json, render_text
@@ -26,14 +27,15 @@ LAX = Policy(
     retention_loss=0.1,
     cad=0.35,
     cad_late=0.35,
-    rho=0.5,
+    rho=0.6,
     maximum_changed=0.1,
 )
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return c.save_base(tiny_unlearning.trained_model(), tmp_path_factory.mktemp("trained"))
+    model = tiny_unlearning.trained_model(seed=2, dtype=torch.float64)
+    return c.save_base(model, tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture(scope="module")

@@ -43,9 +43,14 @@ def batches() -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     return stacked(forget), stacked(retain), stacked(prose)
 
 
-def trained_model(layers: int = 4, steps: int = 220) -> LlamaForCausalLM:
-    """Return a model that knows all facts."""
-    model = c.random_model(seed=1, layers=layers)
+def trained_model(
+    layers: int = 4, steps: int = 220, *, seed: int = 1, dtype: torch.dtype = torch.float32
+) -> LlamaForCausalLM:
+    """Return a model that knows all facts.
+
+    Trained in float64 it is the same on every processor: in float32 the steps carry rounding on to another model.
+    """
+    model = c.random_model(seed=seed, layers=layers).to(dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
     groups = [batch for kind in batches() for batch in kind]
     for _ in range(steps):
@@ -53,7 +58,7 @@ def trained_model(layers: int = 4, steps: int = 220) -> LlamaForCausalLM:
         loss = sum(model(input_ids=batch, labels=batch).loss for batch in groups)
         loss.backward()
         optimizer.step()
-    return model.eval()
+    return model.float().eval()
 
 
 def forgetting_edits(base: Path, *, rounds: int = 30, per_round: int = 80) -> dict[str, tuple[Tensor, Tensor]]:
