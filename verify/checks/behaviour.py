@@ -128,15 +128,16 @@ def prose_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
     rise, rise_nf4 = perplexity_rise(edited, base, tokens), perplexity_rise(edited_nf4, base_nf4, tokens)
     holds = at_most(policy.perplexity_rise, policy.perplexity_rule, rise, rise_nf4)
     status = _status(distinct_texts(measured, row), policy, holds=holds)
-    known = max(perplexity(base, tokens).value, perplexity(base_nf4, tokens).value)
+    before, before_nf4 = perplexity(base, tokens), perplexity(base_nf4, tokens)
+    known = max(before.value, before_nf4.value)
     if status == "pass" and known * (1 + policy.perplexity_rise) >= measured.asked.vocabulary:
         status = "undecided"  # a model that takes every token for as likely as any other would satisfy the bound too
     return AxisRow(
         axis="retention",
         row=row,
         unit="perplexity",
-        base=perplexity(base, tokens),
-        base_nf4=perplexity(base_nf4, tokens),
+        base=before,
+        base_nf4=before_nf4,
         edited=perplexity(edited, tokens),
         edited_nf4=perplexity(edited_nf4, tokens),
         difference=rise,
