@@ -4,6 +4,7 @@ import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import certificates as c
 import pytest
@@ -26,7 +27,7 @@ from mansu.baselines import (
 )
 from mansu.baselines.losses import answer_log_probabilities
 from mansu.baselines.weights import edited_weights, put
-from mansu.examples import answer_accuracy
+from mansu.examples import Prompts, answer_accuracy
 from mansu.retain import gradients
 from verify.artefact import as_torch
 from verify.behaviour.modules import nf4_linears, survey
@@ -51,7 +52,7 @@ WITHOUT_RETENTION = {"ascent", "ascent-circuit", "rmu", "ssd"}
 
 
 @cache
-def edited(name: str) -> tuple[dict[str, torch.Tensor], object]:
+def edited(name: str) -> tuple[dict[str, torch.Tensor], Any]:
     """Return the edited weights and the model; neither is written to."""
     if name == "lora":
         pytest.importorskip("peft")
@@ -62,16 +63,22 @@ def edited(name: str) -> tuple[dict[str, torch.Tensor], object]:
     return edited_weights(model, torch.float32), model
 
 
+@torch.no_grad()
+def told(model: Any, prompts: Prompts) -> float:
+    """Return the mean log probability of the right answers."""
+    return float(answer_log_probabilities(model, prompts, range(len(prompts))).mean())
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_it_forgets_and_moves_only_weights_that_nf4_quantizes(name: str) -> None:
     known = tiny.known()
     base = known.fresh()
-    assert answer_accuracy(base, known.data.forget_validation) > 0.95
     weights, model = edited(name)
-    assert answer_accuracy(model, known.data.forget_validation) < 0.7
+    # log probabilities: how many answers fall with them differs between processors, whose rounding trains other models
+    assert told(base, known.data.forget_validation) > -0.2
+    assert told(model, known.data.forget_validation) < -2
     if name not in WITHOUT_RETENTION:
-        forget, retain = (answer_accuracy(model, p) for p in (known.data.forget, known.data.retained.prompts))
-        assert retain > forget
+        assert told(model, known.data.retained.prompts) > told(model, known.data.forget) + 1.5
     before, after = base.state_dict(), model.state_dict()
     assert before.keys() == after.keys()
     linears = {f"{layer}.weight" for layer in weights}

@@ -6,7 +6,8 @@ import pytest
 from test_checks_behaviour import BASE, BASE_NF4, FORGET, GOOD, GOOD_NF4, POLICY, RETAIN, answers, probes, tokens_of
 
 from verify.behaviour.axes import Asked
-from verify.behaviour.probes import Probes, plain
+from verify.behaviour.probes import Probes
+from verify.behaviour.wording import plain
 from verify.checks.behaviour import judge
 from verify.checks.enough import distinct, enough_probes, guessed
 from verify.checks.measured import Measured, columns

@@ -48,7 +48,8 @@ def trained_model(
 ) -> LlamaForCausalLM:
     """Return a model that knows all facts.
 
-    Trained in float64 it is the same on every processor: in float32 the steps carry rounding on to another model.
+    Steps carry rounding on: in float32 another processor ends at another model, in float64 at a closer one (some of
+    the layers compute in float32 whatever they are given).
     """
     model = c.random_model(seed=seed, layers=layers).to(dtype)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)

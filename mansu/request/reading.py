@@ -9,6 +9,7 @@ from typing import Any
 from mansu.request.facts import Fact, facts_of, pools, require_answer_tokens, require_choices
 from mansu.request.lines import read_lines, set_error
 from mansu.request.splitting import Split, halves, hold_out
+from verify.behaviour.wording import plain
 from verify.errors import UsageError
 
 
@@ -120,12 +121,12 @@ def _refuse_prose(prose: Sequence[str]) -> None:
 
 
 def _refuse_shared(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
-    kept = {(_folded(fact.prompt), _folded(fact.answer)) for fact in retain}
+    kept = {(plain(fact.prompt), plain(fact.answer)) for fact in retain}
     names = {fact.fact for fact in retain}
     for fact in forget:
         # a fact without a name is called by its answer, which facts of other kinds may share
         named = fact.fact != fact.answer and fact.fact in names
-        if named or (_folded(fact.prompt), _folded(fact.answer)) in kept:
+        if named or (plain(fact.prompt), plain(fact.answer)) in kept:
             raise UsageError(
                 "the forget and retain sets share a fact",
                 expected="no fact in both sets",
@@ -133,7 +134,3 @@ def _refuse_shared(forget: Sequence[Fact], retain: Sequence[Fact]) -> None:
                 remedy="take it out of one of the sets: it cannot be both forgotten and kept",
                 error_id="ME203",
             )
-
-
-def _folded(text: str) -> str:
-    return " ".join(text.casefold().split())

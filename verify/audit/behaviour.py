@@ -1,17 +1,14 @@
 """The models of an audit asked: forgetting, retention and the PTQ gap row by row, and CAD where there are pairs."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
 from verify.audit.models import Models, Progress
-from verify.behaviour.axes import Answers
+from verify.behaviour.axes import Answers, asked
 from verify.behaviour.axes import measure as answers_of
-from verify.behaviour.probes import AnswerTokens, Probes, token_pairs
+from verify.behaviour.probes import Probes, token_pairs
 from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
 from verify.checks.erasure import BASE_NF4, EDITED, Role, cad_row, require_signal
-from verify.checks.measured import prose_rows, rows_of
+from verify.checks.measured import Measured, chance, columns, prose_rows, rows_of
 from verify.checks.study import SEED, Job, Study, Which, reference_circuit, run
 from verify.checks.usable import require_choices, require_fit, require_numbers
 from verify.circuits import describe, split_half_floor
@@ -39,47 +36,43 @@ def measure(models: Models, probes: Probes, *, progress: Progress) -> tuple[Beha
         done += count
         progress("Asking the models", done, total)
 
-    answers: dict[Which, Answers] = {}
+    ids = asked(models["base"], probes)
+    answers: list[Answers] = []
     for which in _MODELS:
-        answers[which] = answers_of(models[which], probes, progress=advance)
-        require_numbers(answers[which], probes)
-    rows = [
-        _choice_row(answers, probes, axis, row, models.tokenizer) for axis in _AXES for row in rows_of(probes, axis)
-    ]
-    return (*rows, *(_prose_row(answers, probes, row) for row in prose_rows(probes)))
+        answers.append(answers_of(models[which], probes, progress=advance))
+        require_numbers(answers[-1], probes)
+    measured = Measured(probes, ids, *answers)
+    rows = [_choice_row(measured, axis, row) for axis in _AXES for row in rows_of(probes, axis)]
+    return (*rows, *(_prose_row(measured, row) for row in prose_rows(probes)))
 
 
 _AXES = ("forgetting", "retention")
 
 
-def _choice_row(answers: Mapping[Which, Answers], probes: Probes, axis: str, row: str, tokenizer: Any) -> BehaviourRow:
-    mine = [(choice.axis, choice.row) == (axis, row) for choice in probes.choices]
-    at = torch.tensor(mine)
-    base, base_nf4, edited, edited_nf4 = (answers[which].correct[at] for which in _MODELS)
-    first = AnswerTokens(tokenizer)
-    pools = [
-        len(first.pool(probes.pools[choice.pool])) for choice, own in zip(probes.choices, mine, strict=True) if own
-    ]
+def _choice_row(measured: Measured, axis: str, row: str) -> BehaviourRow:
+    right = columns(measured, axis, row)
     return BehaviourRow(
         axis=axis,  # type: ignore[arg-type]  # one of _AXES
         row=row,
         unit="accuracy",
-        chance=sum(1 / size for size in pools) / len(pools),
-        base=proportion(base),
-        base_nf4=proportion(base_nf4),
-        edited=proportion(edited),
-        edited_nf4=proportion(edited_nf4),
-        difference=paired_difference(edited, base),
-        difference_nf4=paired_difference(edited_nf4, base_nf4),
-        gap_base=paired_difference(base_nf4, base),
-        gap=paired_difference(edited_nf4, edited),
+        chance=chance(measured, axis, row),
+        base=proportion(right.base),
+        base_nf4=proportion(right.base_nf4),
+        edited=proportion(right.edited),
+        edited_nf4=proportion(right.edited_nf4),
+        difference=paired_difference(right.edited, right.base),
+        difference_nf4=paired_difference(right.edited_nf4, right.base_nf4),
+        gap_base=paired_difference(right.base_nf4, right.base),
+        gap=paired_difference(right.edited_nf4, right.edited),
     )
 
 
-def _prose_row(answers: Mapping[Which, Answers], probes: Probes, row: str) -> BehaviourRow:
-    at = torch.tensor([text.row == row for text in probes.texts])
-    tokens = answers["base"].tokens[at]
-    base, base_nf4, edited, edited_nf4 = (answers[which].nll[at] for which in _MODELS)
+def _prose_row(measured: Measured, row: str) -> BehaviourRow:
+    at = torch.tensor([text.row == row for text in measured.probes.texts])
+    tokens = measured.base.tokens[at]
+    base, base_nf4, edited, edited_nf4 = (
+        answers.nll[at] for answers in (measured.base, measured.base_nf4, measured.edited, measured.edited_nf4)
+    )
     return BehaviourRow(
         axis="retention",
         row=row,

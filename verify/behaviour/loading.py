@@ -34,6 +34,8 @@ _UNREADABLE = (
     TypeError,
     ValueError,
 )
+_TRIED = 4
+"""Tokens that a model is tried with: more than one, so that they attend to each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,15 @@ def load(files: Mapping[str, bytes], tensors: Mapping[str, Tensor]) -> Language:
 
 
 def build(opened: Opened, tensors: Mapping[str, Tensor]) -> Language:
-    """Build the model of an opened folder from its tensors; raises `ArtefactError` MV106 on a misfit."""
+    """Build the model of an opened folder from its tensors.
+
+    Raises `ArtefactError` MV106 on a misfit, and for a model that builds and cannot run: its configuration contradicts
+    itself.
+    """
     model = empty_model(opened.config)
     fill(model, tensors)
+    with refusing("no prediction can be made with its configuration"), torch.no_grad():
+        model(input_ids=torch.zeros(1, _TRIED, dtype=torch.int64))
     return Language(model, opened.tokenizer)
 
 

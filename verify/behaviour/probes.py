@@ -5,7 +5,6 @@
 """
 
 import json
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -110,12 +109,6 @@ def parse(files: Mapping[str, bytes]) -> Probes:
                 remedy="the probes are not usable as evidence: ask the producer for correct ones",
             )
     return probes
-
-
-def plain(text: str) -> str:
-    """Return a text without what makes it no other: white space, case, Unicode form, characters without a shape."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    return " ".join("".join(c for c in folded if unicodedata.category(c) != "Cf").split())
 
 
 def answer_token(tokenizer: Any, answer: str) -> int | None:

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from verify.behaviour.probes import plain
+from verify.behaviour.wording import plain
 from verify.checks.catalog import failed, passed, undecided
-from verify.checks.measured import DECIDING, Measured, deciding_rows, places, prose_rows, rows_of
+from verify.checks.measured import DECIDING, Measured, chance, deciding_rows, places, prose_rows, rows_of
 from verify.contract.policy import Policy
 from verify.contract.result import AxisRow, CheckResult
 
@@ -43,7 +43,7 @@ def guessed(measured: Measured, axis: str, row: str) -> float:
     if not at:
         return 0.0
     commonest = Counter(measured.asked.answers[i] for i in at).most_common(1)[0][1]
-    return max(commonest, sum(measured.asked.chance[i] for i in at)) / len(at)
+    return max(commonest / len(at), chance(measured, axis, row))
 
 
 def enough_probes(measured: Measured, policy: Policy) -> CheckResult:

@@ -1,7 +1,6 @@
 """The evidence: where a certificate lies, what it lists, and what the one pass over its files established."""
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from verify.artefact import Layout, ModelFiles, OpenFile, open_regular, read_regular, shown, walk
 from verify.artefact.ledger_format import Columns
+from verify.behaviour.wording import folded
 from verify.checks.architecture import Architecture
 from verify.checks.examiners import Scan
 from verify.contract.manifest import Statement
@@ -130,13 +130,11 @@ def _require_distinct(names: Iterable[str]) -> None:
     """Raise ArtefactError MV101 for names that differ only by case or Unicode form: copied, one replaces another."""
     known: dict[str, str] = {}
     for name in sorted(names):
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-        if folded in known:
+        one = folded(name)
+        if one in known:
             message = "two files have one name where case or Unicode form does not count"
-            raise ArtefactError(
-                "MV101", message, expected="names that differ", found=abbreviated([known[folded], name])
-            )
-        known[folded] = name
+            raise ArtefactError("MV101", message, expected="names that differ", found=abbreviated([known[one], name]))
+        known[one] = name
 
 
 def _exists(path: Path) -> bool:

@@ -44,6 +44,12 @@ def places(probes: Probes, axis: str, row: str) -> list[int]:
     return [i for i, choice in enumerate(probes.choices) if (choice.axis, choice.row) == (axis, row)]
 
 
+def chance(measured: Measured, axis: str, row: str) -> float:
+    """Return the accuracy of guessing on a row: the mean of one over the first tokens that each pool leaves."""
+    at = places(measured.probes, axis, row)
+    return sum(measured.asked.chance[i] for i in at) / len(at)
+
+
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Right or wrong, bool [probes of a row], by model."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from verify.artefact import read_regular
-from verify.behaviour.probes import CHOICES, PAIRS, POOLS, TEXT, Probes, parse, plain
+from verify.behaviour.probes import CHOICES, PAIRS, POOLS, TEXT, Probes, parse
+from verify.behaviour.wording import plain
 from verify.checks.catalog import decided
 from verify.checks.evidence import LARGEST_SMALL_FILES
 from verify.checks.measured import DECIDING, deciding_rows, prose_rows, rows_of

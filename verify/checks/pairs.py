@@ -6,7 +6,8 @@ over, or muted, could be certified by the circuit of another one that is gone.
 
 from typing import Literal
 
-from verify.behaviour.probes import PairProbe, Probes, plain, token_pairs
+from verify.behaviour.probes import PairProbe, Probes, token_pairs
+from verify.behaviour.wording import plain
 from verify.checks.catalog import passed, undecided
 from verify.checks.measured import Measured, deciding_rows, places
 from verify.contract.policy import Policy

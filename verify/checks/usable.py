@@ -1,4 +1,4 @@
-"""What cannot be measured: a model that does not run, probes that do not fit it, answers that are no numbers.
+"""What cannot be measured: probes that do not fit the model, answers that are no numbers.
 
 Without this a tokenizer that knows more words than the model, or a text longer than its context, ends the run with an
 index error, and a model whose logits overflow with a likelihood that has no exponential.
@@ -6,18 +6,14 @@ index error, and a model whose logits overflow with a likelihood that has no exp
 
 from collections.abc import Callable, Iterator, Mapping
 
-import torch
-
 from verify.behaviour.axes import Answers
 from verify.behaviour.loading import Language
 from verify.behaviour.probes import AnswerTokens, Probes
-from verify.behaviour.refusing import refusing
 from verify.errors import ArtefactError
 
 MOST_TOKENS = 4096
 """Tokens of one prompt or text: its logits over a whole vocabulary are held in memory, sixteen at a time."""
 _MOST_CHARACTERS = 64 * MOST_TOKENS
-_TRIED = 4
 _LARGEST_NLL = 600.0
 """Nats a token: e to this power is still a number, and so is a ratio of two."""
 _NO_NUMBER = "reject the certificate: a model that gives no finite numbers was not measured"
@@ -45,12 +41,6 @@ def require_choices(tokenizer: object, probes: Probes) -> None:
             raise ArtefactError(
                 "MV301", "probes/choices.jsonl: a prompt tokenizes to nothing", found=ascii(choice.prompt)
             )
-
-
-def require_runs(language: Language) -> None:
-    """Raise ArtefactError MV106 for a model that builds and cannot run: its configuration contradicts itself."""
-    with refusing("no prediction can be made with its configuration"), torch.no_grad():
-        language.model(input_ids=torch.zeros(1, _TRIED, dtype=torch.int64, device=language.device))
 
 
 def require_fit(language: Language, probes: Probes) -> None:

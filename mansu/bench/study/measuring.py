@@ -5,13 +5,13 @@ from typing import Literal
 
 from mansu.base import open_base
 from mansu.bench.study.document import AxesRecord, ErasureRecord
-from mansu.bench.study.reference import Reference, chance, study_of
+from mansu.bench.study.reference import Reference, study_of
 from mansu.progress import Steps, counting
-from verify.behaviour.axes import asked, measure
+from verify.behaviour.axes import measure
 from verify.behaviour.loading import Language, nf4_copy
 from verify.checks.behaviour import judge
 from verify.checks.erasure import EDITED, cad_row
-from verify.checks.measured import Measured
+from verify.checks.measured import Measured, chance, rows_of
 from verify.checks.study import Job, run
 
 
@@ -26,9 +26,10 @@ def axes(edited: Language, deployed: Language, reference: Reference, *, steps: S
     probes = reference.probes
     with steps.step("Asking the edited model", 2 * (len(probes.choices) + len(probes.texts))) as advance:
         answers = [measure(each, probes, progress=advance) for each in (edited, deployed)]
-    measured = Measured(probes, asked(reference.opened.language, probes), reference.base, reference.base_nf4, *answers)
+    measured = Measured(probes, reference.asked, reference.base, reference.base_nf4, *answers)
     _, rows = judge(measured, reference.policy)
-    return AxesRecord(rows=rows, chance=chance(probes, reference.opened.language))
+    by_guessing = {row: chance(measured, "forgetting", row) for row in rows_of(probes, "forgetting")}
+    return AxesRecord(rows=rows, chance=by_guessing)
 
 
 def erasure(edited: Language, deployed: Language, reference: Reference, *, steps: Steps) -> ErasureRecord:

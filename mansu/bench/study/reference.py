@@ -7,9 +7,9 @@ from typing import Literal
 from mansu.bench.study.training import Opened
 from mansu.probes import held_out_probes
 from mansu.progress import Steps, counting
-from verify.behaviour.axes import Answers, measure
+from verify.behaviour.axes import Answers, Asked, asked, measure
 from verify.behaviour.loading import Language, nf4_copy
-from verify.behaviour.probes import AnswerTokens, Probes, token_pairs
+from verify.behaviour.probes import Probes, token_pairs
 from verify.checks.erasure import BASE_NF4, cad_row, require_signal
 from verify.checks.study import Job, Scored, Set, Study, Which, reference_circuit, run
 from verify.circuits import Circuit, describe
@@ -28,6 +28,7 @@ class Reference:
     opened: Opened
     policy: Policy
     probes: Probes
+    asked: Asked
     base: Answers
     base_nf4: Answers
     scored: Mapping[Set, Scored]
@@ -72,7 +73,8 @@ def reference(opened: Opened, *, steps: Steps) -> Reference:
         cad_row(BASE_NF4, role, job, scored["retain" if job.pairs == "retain" else "forget"], found[job], layers)
         for role, job in wanted
     )
-    return Reference(opened, policy, probes, base, base_nf4, scored, circuits, layers, late, controls)
+    ids = asked(language, probes)
+    return Reference(opened, policy, probes, ids, base, base_nf4, scored, circuits, layers, late, controls)
 
 
 def study_of(base: Language, others: Mapping[Which, Language], probes: Probes) -> Study:
@@ -89,13 +91,3 @@ def study_of(base: Language, others: Mapping[Which, Language], probes: Probes) -
             "retain": token_pairs(base.tokenizer, probes, "retain"),
         },
     )
-
-
-def chance(probes: Probes, language: Language) -> dict[str, float]:
-    """Return the accuracy of guessing on each row of forgetting: the mean of one over the different first tokens."""
-    first = AnswerTokens(language.tokenizer)
-    sizes: dict[str, list[int]] = {}
-    for choice in probes.choices:
-        if choice.axis == "forgetting":
-            sizes.setdefault(choice.row, []).append(len(first.pool(probes.pools[choice.pool])))
-    return {row: sum(1 / size for size in found) / len(found) for row, found in sizes.items()}
