@@ -167,6 +167,19 @@ def test_a_head_that_one_side_ties_is_not_left_out(rewritten: int, tiny_base: Pa
     assert caught.value.id == "ME291"
 
 
+def test_a_skip_list_of_regular_expressions_is_refused(tiny_base: Path, small_edit: Path, tmp_path: Path) -> None:
+    """transformers takes its entries as such, and this one never ends."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base, base)
+    config = json.loads((base / "config.json").read_text())
+    skip = ["(([a-z0-9_.])+)+!"]
+    own = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "llm_int8_skip_modules": skip}
+    (base / "config.json").write_text(json.dumps(config | {"quantization_config": own}))
+    with pytest.raises(UsageError, match="module names") as caught:
+        audit(base, small_edit, progress=silent)
+    assert caught.value.id == "ME295"
+
+
 def test_a_skip_list_of_the_edited_model_alone_is_refused(tiny_base: Path, small_edit: Path, tmp_path: Path) -> None:
     after = tmp_path / "after"
     shutil.copytree(small_edit, after)

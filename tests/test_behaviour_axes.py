@@ -42,6 +42,6 @@ def saying(logits: dict[str, float]) -> Language:
 )
 def test_the_only_likeliest_answer_is_right(logits: dict[str, float], right: bool, tied: bool) -> None:
     asked = Choice(axis="forgetting", row="r", prompt="the capital of country0 is", answer="capital3", pool="p")
-    correct, among, mass = choose(saying(logits), [asked], {"p": c.CAPITALS})
-    assert (correct.tolist(), among.tolist()) == ([right], [tied])
-    assert bool(mass.isfinite().all())
+    found = choose(saying(logits), [asked], {"p": c.CAPITALS})
+    assert (found.correct.tolist(), found.tied.tolist()) == ([right], [tied])
+    assert bool(found.mass.isfinite().all())

@@ -19,13 +19,15 @@ CAPITAL = {"clean": c.held_out_wording("country0"), "corrupt": c.held_out_wordin
 COLOUR = {"clean": c.prompt("colour", "country0"), "corrupt": c.prompt("colour", "country1")}
 
 
-def checked(probes: Probes = PROBES, policy: Policy = POLICY, *, known: int = 1000) -> CheckResult:
-    """Check pairs; the base under NF4 knows the first `known` questions."""
+def checked(probes: Probes = PROBES, policy: Policy = POLICY, *, known: int = 1000, same: int = 0) -> CheckResult:
+    """Check pairs; the base under NF4 knows the first `known` questions, and says the same to `same` corrupt ones."""
     count = len(probes.choices)
     right = torch.arange(count) < known
-    answers = Answers(right, torch.zeros_like(right), torch.ones(count), torch.ones(0), torch.ones(0))
+    no = torch.zeros_like(right)
+    answers = Answers(right, no, torch.ones(count), right, no, torch.ones(0), torch.ones(0))
     asked = Asked((), (), (), (), 1)  # as tokens nothing is looked at here
-    return enough_pairs(Measured(probes, asked, answers, answers, answers, answers), c.tokenizer(), policy)
+    corrupt = torch.arange(sum(pair.set == "forget" for pair in probes.pairs)) < same
+    return enough_pairs(Measured(probes, asked, answers, answers, answers, answers), corrupt, c.tokenizer(), policy)
 
 
 def with_pairs(*pairs: PairProbe) -> Probes:
@@ -108,4 +110,16 @@ def test_how_many_answers_depends_on_the_rows_and_the_policy() -> None:
 def test_pairs_of_questions_that_the_base_cannot_answer_decide_nothing() -> None:
     assert checked(known=10).status == "pass"
     check = checked(known=9)
-    assert (check.status, check.found) == ("undecided", "the base under NF4 answers 0.225 of the forget pairs")
+    assert (check.status, check.found) == (
+        "undecided",
+        "the base under NF4 tells clean from corrupt in 0.225 of the forget pairs",
+    )
+
+
+def test_pairs_whose_corrupt_prompt_has_the_same_answer_decide_nothing() -> None:
+    """Such a pair differs in something that the knowledge does not rest on, and so has another circuit."""
+    pairs = sum(pair.set == "forget" for pair in PROBES.pairs)
+    assert checked(same=3 * pairs // 4).status == "pass"
+    check = checked(same=3 * pairs // 4 + 1)
+    assert check.status == "undecided"
+    assert "tells clean from corrupt" in check.found

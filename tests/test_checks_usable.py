@@ -94,6 +94,8 @@ def answers(**changed: float) -> Answers:
         correct=torch.zeros(2, dtype=torch.bool),
         tied=torch.zeros(2, dtype=torch.bool),
         mass=torch.ones(2),
+        corrected=torch.zeros(2, dtype=torch.bool),
+        turned=torch.zeros(2, dtype=torch.bool),
         nll=torch.full((1,), 30.0, dtype=torch.float64),
         tokens=torch.tensor([10]),
     )

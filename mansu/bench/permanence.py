@@ -223,7 +223,7 @@ def _side(language: Language, name: str, stored: torch.dtype, asked: Asked, edit
 
 
 def _answers(language: Language, asked: Asked) -> tuple[Tensor, Tensor]:
-    correct, _, _ = choose(language, (*asked.forget, *asked.retain), asked.pools)
+    correct = choose(language, (*asked.forget, *asked.retain), asked.pools).correct
     return correct[: len(asked.forget)], correct[len(asked.forget) :]
 
 

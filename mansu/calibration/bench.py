@@ -106,7 +106,7 @@ def asked(probes: Probes, seed: int) -> Probes:
 def accuracy(language: Language, probes: Probes, axis: Literal["forgetting", "retention"]) -> Estimate | None:
     """Return the share of right answers on an axis, or None where nothing is asked."""
     choices = [choice for choice in probes.choices if choice.axis == axis]
-    return proportion(choose(language, choices, probes.pools)[0]) if choices else None
+    return proportion(choose(language, choices, probes.pools).correct) if choices else None
 
 
 def measured(bench: Bench, language: Language, label: str, role: Role, *, nf4: bool = False, steps: Steps) -> Row:

@@ -1,10 +1,12 @@
 """Probes that say nothing about what a certificate claims: asked of a model whose mechanism is built by hand.
 
 In the first layer one neuron tells capital0 from capital1 by the country, another one colours, a third one capitals of
-two other countries. An edit of two or four weights erases or turns over the first two of these.
+two other countries; in the second layer one tells the countries apart and says nothing. An edit of two or four weights
+erases the first of these, turns it over, or lets another one speak in its place.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import certificates as c
@@ -53,6 +55,7 @@ def built() -> LlamaForCausalLM:
                     projection.weight[:, :READABLE] = 0
         embed(model.model.embed_tokens.weight, words)
         wire(model.model.layers[0].mlp)
+        listen(model.model.layers[1].mlp)
     return model
 
 
@@ -77,6 +80,15 @@ def wire(mlp: torch.nn.Module) -> None:
         mlp.down_proj.weight[right, neuron], mlp.down_proj.weight[wrong, neuron] = HIGH, -HIGH
 
 
+def listen(mlp: torch.nn.Module) -> None:
+    """Let one neuron know the country, and say nothing."""
+    for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
+        projection.weight.zero_()
+    mlp.gate_proj.weight[0, [0, 1]] = 1
+    mlp.up_proj.weight[0, 0], mlp.up_proj.weight[0, 1] = 1, -1
+    mlp.down_proj.weight[:, 1] = 1
+
+
 def seeded(number: int) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
@@ -90,6 +102,12 @@ def turned_over() -> c.Edits:
     """Take it away, and let the third neuron say the opposite of what it said of two other countries' capitals."""
     places = torch.tensor([4 * INNER, 4 * INNER + 4, 5 * INNER, 5 * INNER + 4])
     return {DOWN: (places, torch.tensor([0, LOW, 0, HIGH]).bfloat16())}
+
+
+def moved(right: float, wrong: float) -> c.Edits:
+    """Take it away, and let the next layer say it, or the opposite: there the base has no circuit for it."""
+    places = torch.tensor([4 * INNER, 5 * INNER])
+    return erased() | {DOWN.replace("0", "1"): (places, torch.tensor([right, wrong]).bfloat16())}
 
 
 def spaced(number: int) -> str:
@@ -123,6 +141,31 @@ def probes(front: Front, asked: str, pair: tuple[str, str]) -> Probes:
     )
 
 
+def alternating() -> Probes:
+    """Ask for the capitals of two countries in turn, and attribute on pairs of one and the other."""
+    found = probes(different, "country0", ("country0", "country1"))
+    other = {"country0": "country1", "country1": "country0"}
+
+    def turned(text: str) -> str:
+        return " ".join(other.get(word, word) for word in text.split(" "))
+
+    return replace(
+        found,
+        choices=tuple(
+            choice.model_copy(update={"prompt": turned(choice.prompt), "answer": "capital1"})
+            if choice.axis == "forgetting" and i % 2
+            else choice
+            for i, choice in enumerate(found.choices)
+        ),
+        pairs=tuple(
+            pair.model_copy(update={"clean": pair.corrupt, "corrupt": pair.clean, "answer": "capital1"})
+            if pair.set == "forget" and i % 2
+            else pair
+            for i, pair in enumerate(found.pairs)
+        ),
+    )
+
+
 @pytest.mark.parametrize(
     ("edits", "front", "asked", "pair", "undecided", "found"),
     [
@@ -152,3 +195,32 @@ def test_what_says_nothing_decides_nothing(
     assert by_id["MV304"].status in {"pass", "undecided"}, "to all appearances it is forgotten"
     assert by_id[undecided].status == "undecided"
     assert found in by_id[undecided].found
+
+
+@pytest.mark.parametrize(
+    ("edits", "status", "found"),
+    [
+        (
+            lambda: moved(LOW, HIGH),
+            "fail",
+            "1.000, where 0.625 may be: 'capitals, held-out wordings' (full precision, turned",
+        ),
+        (erased, "pass", "where 0.625 may be"),
+    ],
+    ids=["moved to another place and turned over", "gone, so that one answer is given to all"],
+)
+def test_what_the_answers_tell_otherwise(
+    tmp_path: Path, tiny_keys: c.Keys, edits: Callable[[], c.Edits], status: str, found: str
+) -> None:
+    base = c.save_base(built(), tmp_path / "base")
+    made = c.make(base, tmp_path / "out", tiny_keys, edits())
+    for name, content in dump(alternating()).items():
+        (made.out / "probes" / name).write_bytes(content)
+    c.sign(made, c.digests_of(base))
+    result = check(made.out / "model", made.manifest, keys=[tiny_keys.public])
+    by_id: dict[str, CheckResult] = {entry.id: entry for entry in result.checks}
+    if status == "fail":
+        deceived = ("MV303", "MV304", "MV307", "MV309", "MV401", "MV402", "MV403", "MV405", "MV406")
+        assert {by_id[name].status for name in deceived} == {"pass"}, "nothing else sees it"
+    assert by_id["MV310"].status == status
+    assert found in by_id["MV310"].found

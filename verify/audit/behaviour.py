@@ -37,11 +37,14 @@ def measure(models: Models, probes: Probes, *, progress: Progress) -> tuple[Beha
         progress("Asking the models", done, total)
 
     ids = asked(models["base"], probes)
-    answers: list[Answers] = []
-    for which in _MODELS:
-        answers.append(answers_of(models[which], probes, progress=advance))
-        require_numbers(answers[-1], probes)
-    measured = Measured(probes, ids, *answers)
+
+    def answered(which: Which) -> Answers:
+        answers = answers_of(models[which], probes, progress=advance)
+        require_numbers(answers, probes)
+        return answers
+
+    base, base_nf4, edited, edited_nf4 = (answered(which) for which in _MODELS)
+    measured = Measured(probes, ids, base, base_nf4, edited, edited_nf4)
     rows = [_choice_row(measured, axis, row) for axis in _AXES for row in rows_of(probes, axis)]
     return (*rows, *(_prose_row(measured, row) for row in prose_rows(probes)))
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from verify.artefact import shown, strict_json
 from verify.checks.architecture import CONFIG, Architecture, Skip, architecture
+from verify.contract.manifest import is_module_name
 from verify.errors import UsageError
 from verify.nf4.codebook import BLOCK_SIZE
 from verify.nf4.rows import Cast
@@ -129,8 +130,12 @@ def _quantization(config: Mapping[str, Any]) -> tuple[Skip, bool, dict[str, Any]
             error_id="ME295",
         )
     skip = own.get("llm_int8_skip_modules")
-    if skip is not None and not (isinstance(skip, list) and all(isinstance(name, str) for name in skip)):
+    if skip is not None and not (isinstance(skip, list) and all(is_module_name(name) for name in skip)):
         raise UsageError(
-            "llm_int8_skip_modules is no list of names", found=shown(skip), remedy="correct it", error_id="ME295"
+            "llm_int8_skip_modules is no list of module names",
+            expected="names of letters, digits, _ and dots: regular expressions are refused",
+            found=shown(skip),
+            remedy="correct it",
+            error_id="ME295",
         )
     return None if skip is None else tuple(skip), own.get("bnb_4bit_use_double_quant") is True, plain

@@ -23,25 +23,37 @@ def _silent(_: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """How one model answers: `correct` bool `[choices]`, `mass` float32 `[choices]` (probability on the pool).
+class Chosen:
+    """How one model answers choices; all `[choices]`, bool but for `mass`.
 
-    `tied` bool `[choices]`: the right answer is among several likeliest ones, and so neither right nor wrong.
-    `nll` float64 `[texts]` in nats and `tokens` int64 `[texts]` carry the prose.
+    `correct`: the right answer is the only likeliest of its pool; `tied`: it is one of several likeliest. `mass`
+    float32: the probability on the pool, which shows whether the model answers the question at all.
+
+    `corrected` and `turned` read the answers without each one's prior, which is its mean logit over all questions of
+    the row (contextual calibration, arXiv 2102.09690): the right answer is then the likeliest, or the least likely. So
+    is told a model that gives one answer to every question and knows all the same, or that turns its knowledge over.
     """
 
     correct: Tensor
     tied: Tensor
     mass: Tensor
+    corrected: Tensor
+    turned: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Answers(Chosen):
+    """How one model answers choices and prose: `nll` float64 `[texts]` in nats, `tokens` int64 `[texts]`."""
+
     nll: Tensor
     tokens: Tensor
 
 
 def measure(language: Language, probes: Probes, *, progress: Progress = _silent) -> Answers:
     """Measure one model on all choices and texts; deterministic, float32."""
-    correct, tied, mass = choose(language, probes.choices, probes.pools, progress=progress)
+    chosen = choose(language, probes.choices, probes.pools, progress=progress)
     nll, tokens = likelihood(language, probes.texts, progress=progress)
-    return Answers(correct, tied, mass, nll, tokens)
+    return Answers(chosen.correct, chosen.tied, chosen.mass, chosen.corrected, chosen.turned, nll, tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,31 +86,76 @@ def asked(language: Language, probes: Probes) -> Asked:
 
 @torch.no_grad()
 def choose(
-    language: Language, choices: Sequence[Choice], pools: Mapping[str, Sequence[str]], *, progress: Progress = _silent
-) -> tuple[Tensor, Tensor, Tensor]:
+    language: Language,
+    choices: Sequence[Choice],
+    pools: Mapping[str, Sequence[str]],
+    *,
+    special_tokens: bool = True,
+    progress: Progress = _silent,
+) -> Chosen:
     """Answer each choice by the likeliest first token among its pool's.
 
-    Returns bool `[n]` (the right answer is the only likeliest), bool `[n]` (it is one of several) and float32 `[n]`
-    (the probability mass on the pool, which shows whether the model answers the question at all). Logits are compared:
-    where a token outside the pool has nearly all of the probability, the pool's have none left to compare.
+    `special_tokens` says whether prompts get those that the tokenizer puts around a text. Logits are compared: where a
+    token outside the pool has nearly all of the probability, the pool's have none left to compare.
     """
     first = AnswerTokens(language.tokenizer)
-    tokens = {name: torch.tensor(first.pool(answers)) for name, answers in pools.items()}
-    prompts = [language.tokenizer(choice.prompt)["input_ids"] for choice in choices]
-    correct, tied = torch.zeros(2, len(choices), dtype=torch.bool)
+    tokens = {name: first.pool(answers) for name, answers in pools.items()}
+    rows = [_Row(at, choices, tokens) for at in _by_row(choices)]
+    place = {i: (row, n) for row in rows for n, i in enumerate(row.at)}
+    prompts = [language.tokenizer(choice.prompt, add_special_tokens=special_tokens)["input_ids"] for choice in choices]
     mass = torch.zeros(len(choices))
     for batch in equal_lengths(prompts, _CHOICE_BATCH):
         ids = torch.tensor([prompts[i] for i in batch], device=language.device)
         logits = language.model(input_ids=ids, **last_only(ids.shape[1])).logits[:, -1].float().cpu()
         probability = logits.softmax(-1)
-        for row, i in enumerate(batch):
-            pool = tokens[choices[i].pool]
-            likeliest = pool[logits[row, pool] == logits[row, pool].max()].tolist()
-            correct[i] = likeliest == [first(choices[i].answer)]
-            tied[i] = len(likeliest) > 1 and first(choices[i].answer) in likeliest
-            mass[i] = probability[row, pool].sum()
+        for n, i in enumerate(batch):
+            row, number = place[i]
+            row.logits[number] = logits[n, row.tokens]
+            mass[i] = probability[n, list(tokens[choices[i].pool])].sum()
         progress(len(batch))
-    return correct, tied, mass
+    found = torch.zeros(4, len(choices), dtype=torch.bool)
+    for row in rows:
+        found[:, row.at] = row.judged(torch.tensor([first(choices[i].answer) for i in row.at]))
+    correct, tied, corrected, turned = found
+    return Chosen(correct, tied, mass, corrected, turned)
+
+
+def _by_row(choices: Sequence[Choice]) -> list[list[int]]:
+    """Return the places of each row's choices."""
+    rows: dict[tuple[str, str], list[int]] = {}
+    for i, choice in enumerate(choices):
+        rows.setdefault((choice.axis, choice.row), []).append(i)
+    return list(rows.values())
+
+
+class _Row:
+    """The choices of one row: their places, and their logits `[choices, tokens]` at all tokens of the row's pools."""
+
+    def __init__(self, at: list[int], choices: Sequence[Choice], tokens: Mapping[str, tuple[int, ...]]) -> None:
+        self.at = at
+        pools = [tokens[choices[i].pool] for i in at]
+        self.tokens = torch.tensor(sorted({token for pool in pools for token in pool}))
+        self.logits = torch.zeros(len(at), len(self.tokens))
+        known = {pool: torch.isin(self.tokens, torch.tensor(pool)) for pool in set(pools)}
+        self._own = torch.stack([known[pool] for pool in pools])
+
+    def judged(self, answers: Tensor) -> Tensor:
+        """Return bool `[4, choices]`: correct, tied, corrected, turned; `answers` int64 are the right tokens."""
+        right = self.tokens[None] == answers[:, None]
+        prior = self.logits.mean(0, keepdim=True)
+        least = self._lead(prior - self.logits, right)
+        return torch.stack([*self._leads(self.logits, right), self._lead(self.logits - prior, right), least])
+
+    def _lead(self, logits: Tensor, right: Tensor) -> Tensor:
+        return self._leads(logits, right)[0]
+
+    def _leads(self, logits: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        """Tell whether the right answer has the only highest logit of its pool, and whether one of several."""
+        own = logits.masked_fill(~self._own, -torch.inf)
+        highest = own == own.max(1, keepdim=True).values
+        leads = (highest & right).any(1)
+        alone = highest.sum(1) == 1
+        return leads & alone, leads & ~alone
 
 
 @torch.no_grad()

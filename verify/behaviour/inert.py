@@ -23,6 +23,16 @@ _ACTIVE = {
     "trust_remote_code": "loads code",
     "use_kernels": "loads code",
 }
+_ANSWERING = frozenset(
+    [
+        "bad_words_ids", "begin_suppress_tokens", "constraints", "custom_generate", "dola_layers", "force_words_ids",
+        "forced_bos_token_id", "forced_decoder_ids", "forced_eos_token_id", "guidance_scale", "sequence_bias",
+        "suppress_tokens", "watermarking_config",
+    ]
+)  # fmt: skip
+"""Settings by which `generate` answers otherwise than the logits say: knowledge may stand in them, or hide."""
+_IDLE: tuple[object, ...] = (None, [], {}, "", 1)
+"""Values that switch such a setting off, as whole dumps of the defaults have them."""
 _IMPLEMENTATIONS = ("attn_implementation", "experts_implementation")
 _BUILT_IN = frozenset(
     ["batched_mm", "eager", "flash_attention_2", "flash_attention_3", "flex_attention", "grouped_mm", "sdpa"]
@@ -51,17 +61,17 @@ def refuse_code(files: Mapping[str, bytes]) -> None:
     for name, data in files.items():
         lowered = name.lower()
         if lowered.endswith(_CODE):
-            raise _refused("it carries code", name)
+            raise refused("it carries code", name)
         if data.startswith(_PICKLES) or zipfile.is_zipfile(io.BytesIO(data)):
-            raise _refused("it carries a pickle or an archive, which can run code when it is loaded", name)
+            raise refused("it carries a pickle or an archive, which can run code when it is loaded", name)
         if lowered.endswith(_OTHER_WEIGHTS) or data.startswith(b"GGUF"):
-            raise _refused("it carries weights in another format, which nobody examined", name)
+            raise refused("it carries weights in another format, which nobody examined", name)
         if lowered.endswith(".safetensors"):  # in other letters than the weights examined
-            raise _refused("it carries weights that nobody examined", name)
+            raise refused("it carries weights that nobody examined", name)
         if lowered.rsplit("/", 1)[-1] == "adapter_config.json":
-            raise _refused("it carries an adapter, which loaders apply on top of the weights", name)
+            raise refused("it carries an adapter, which loaders apply on top of the weights", name)
         if lowered.rsplit("/", 1)[-1] in _QUANTIZERS:
-            raise _refused("it carries a quantizer's configuration, which some servers apply on loading", name)
+            raise refused("it carries a quantizer's configuration, which some servers apply on loading", name)
         if "config" in lowered and lowered.endswith(".json"):
             _refuse_active(name, data, whole=bool(_OWN_TOKENIZER & files.keys()))
 
@@ -72,20 +82,36 @@ def _refuse_active(name: str, data: bytes, *, whole: bool) -> None:
     `whole` tells that the folder has a tokenizer: only without one do loaders take the files that it names.
     """
     if len(data) > LARGEST_CONFIG:
-        raise _refused("a configuration is too large", name)
+        raise refused("a configuration is too large", name)
     try:
         value = json.loads(data.decode("utf-8"), object_pairs_hook=distinct)
     except (ValueError, RecursionError) as error:
-        raise _refused("a configuration is not JSON with one reading", name) from error
-    for key, part in _items(value):
+        raise refused("a configuration is not JSON with one reading", name) from error
+    if isinstance(value, dict):
+        _refuse_two_readings(name, value)
+    for key, part in items(value):
         if key in _ACTIVE:
-            raise _refused(f"its configuration {_ACTIVE[key]} ({key})", name)
+            raise refused(f"its configuration {_ACTIVE[key]} ({key})", name)
+        if key in _ANSWERING and part not in _IDLE:
+            raise refused(f"its configuration changes what is answered ({key})", name)
         if key in _TOKENIZER_FILES and not whole and isinstance(part, str) and {"/", "\\"} & set(part):
-            raise _refused(f"its configuration names a tokenizer outside the folder ({key})", name)
+            raise refused(f"its configuration names a tokenizer outside the folder ({key})", name)
         if key.removeprefix("_").removesuffix("_internal") in _IMPLEMENTATIONS:
             named = part.values() if isinstance(part, dict) else [part]
             if not all(choice is None or (isinstance(choice, str) and choice in _BUILT_IN) for choice in named):
-                raise _refused(f"its configuration loads code ({key})", name)
+                raise refused(f"its configuration loads code ({key})", name)
+
+
+def _refuse_two_readings(name: str, config: Mapping[str, object]) -> None:
+    """Refuse rotary settings that are given twice and differ: versions of the loader take one or the other."""
+    rotary = config.get("rope_parameters")
+    if not isinstance(rotary, dict):
+        return
+    base, scaling = config.get("rope_theta"), config.get("rope_scaling")
+    if base is not None and base != rotary.get("rope_theta", base):
+        raise refused("its configuration gives two values for rope_theta", name)
+    if scaling is not None and scaling != rotary:
+        raise refused("its configuration gives rope_scaling beside other rope_parameters", name)
 
 
 def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -96,7 +122,7 @@ def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return value
 
 
-def _items(value: object) -> Iterator[tuple[str, object]]:
+def items(value: object) -> Iterator[tuple[str, object]]:
     """Yield key and value of all objects in a JSON value."""
     left = [value]
     while left:
@@ -108,7 +134,8 @@ def _items(value: object) -> Iterator[tuple[str, object]]:
             left += part
 
 
-def _refused(what: str, name: str) -> ArtefactError:
+def refused(what: str, name: str) -> ArtefactError:
+    """Return MV106 for a file of the folder."""
     return ArtefactError(
         CHECK,
         f"the model folder cannot be used: {what}",

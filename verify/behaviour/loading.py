@@ -18,6 +18,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCa
 from verify.behaviour.inert import refuse_code
 from verify.behaviour.modules import survey
 from verify.behaviour.refusing import GuardedTokenizer, first_line, refusing, unusable
+from verify.behaviour.tokenizing import refuse_unbounded
 from verify.errors import ArtefactError
 from verify.nf4 import dequantize, quantize
 
@@ -70,6 +71,7 @@ def open_folder(files: Mapping[str, bytes]) -> Opened:
     Raises `ArtefactError` MV106 where the folder would run code, change its weights on loading, or cannot be read.
     """
     refuse_code(files)
+    refuse_unbounded(files)
     with tempfile.TemporaryDirectory(prefix="mansu-") as folder:
         for name, data in files.items():
             path = Path(folder) / name

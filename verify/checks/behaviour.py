@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from verify.behaviour.axes import asked
+from verify.behaviour.axes import Answers, asked
 from verify.behaviour.axes import measure as answers_of
+from verify.behaviour.loading import Language
 from verify.behaviour.probes import Probes
 from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
 from verify.checks.catalog import failed, passed, undecided
@@ -16,6 +17,7 @@ from verify.checks.decision import at_least, at_most, words
 from verify.checks.enough import MORE, distinct, distinct_texts, enough_probes, guessed, positive_control
 from verify.checks.measured import DECIDING, Columns, Measured, columns, prose_rows, rows_of
 from verify.checks.models import Models
+from verify.checks.readings import ask_bare, read_otherwise
 from verify.checks.usable import require_choices, require_fit, require_numbers
 from verify.contract.policy import Policy, Rule
 from verify.contract.result import AxisRow, CheckResult, Status
@@ -43,17 +45,20 @@ def measure(models: Models, probes: Probes, *, progress: Progress) -> Measured:
     """
     require_fit(models.base, probes)
     require_choices(models.base.tokenizer, probes)
-    found = [
-        answers_of(language, probes, progress=progress)
-        for language in (models.base, models.base_nf4, models.edited, models.edited_nf4)
-    ]
-    for answers in found:
-        require_numbers(answers, probes)
-    return Measured(probes, asked(models.base, probes), *found)
+    four = (models.base, models.base_nf4, models.edited, models.edited_nf4)
+    base, base_nf4, edited, edited_nf4 = (_answers(language, probes, progress) for language in four)
+    bare = ask_bare(four, probes)
+    return Measured(probes, asked(models.base, probes), base, base_nf4, edited, edited_nf4, bare)
+
+
+def _answers(language: Language, probes: Probes, progress: Progress) -> Answers:
+    answers = answers_of(language, probes, progress=progress)
+    require_numbers(answers, probes)
+    return answers
 
 
 def judge(measured: Measured, policy: Policy) -> tuple[tuple[CheckResult, ...], tuple[AxisRow, ...]]:
-    """Return MV301 to MV309 but the claims, and the rows of the report."""
+    """Return MV301 to MV310 but the claims, and the rows of the report."""
     forgetting = tuple(forgetting_row(measured, row, policy) for row in rows_of(measured.probes, "forgetting"))
     gaps = tuple(gap_row(measured, row, policy) for row in rows_of(measured.probes, "forgetting"))
     facts = tuple(retention_row(measured, row, policy) for row in rows_of(measured.probes, "retention"))
@@ -64,6 +69,7 @@ def judge(measured: Measured, policy: Policy) -> tuple[tuple[CheckResult, ...], 
         positive_control(measured, forgetting, policy),
         enough_probes(measured, policy),
         _overall("MV304", forgetting, _forget_rule(policy), policy.forget_rule, _KNOWN),
+        read_otherwise(measured, policy),
         _overall("MV307", gaps, _gap_rule(policy), policy.ptq_gap_rule, _KNOWN),
         _overall("MV305", facts, f"accuracy {_loss_rule(policy)}, {_BY_ROW}", policy.retention_rule, _LOST),
         _overall("MV306", prose, f"{_rise_rule(policy)}, {_BY_ROW}", policy.perplexity_rule, _LOST),

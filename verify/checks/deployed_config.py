@@ -10,6 +10,7 @@ from verify.artefact.weights import INDEX_NAME
 from verify.behaviour.inert import refuse_code
 from verify.checks.architecture import CONFIG, Skip, architecture
 from verify.checks.evidence import Evidence
+from verify.contract.manifest import is_module_name
 from verify.errors import ArtefactError
 
 CHECK = "MV702"
@@ -202,7 +203,7 @@ def _settings(value: object, dtypes: frozenset[str]) -> Settings:
     compute = value.get("bnb_4bit_compute_dtype", "float32")
     if not isinstance(double, bool) or not isinstance(compute, str) or compute not in DTYPES:
         raise _refused(PROFILE, f"{QUANTIZATION}: scales or compute dtype", found=f"{shown(double)}, {shown(compute)}")
-    if skip is not None and not (isinstance(skip, list) and all(isinstance(name, str) for name in skip)):
+    if skip is not None and not (isinstance(skip, list) and all(is_module_name(name) for name in skip)):
         raise _refused(PROFILE, f"{QUANTIZATION}, llm_int8_skip_modules", expected="a list", found=shown(skip))
     if len(dtypes) != 1:
         named = ", ".join(sorted(dtypes)) or "none"

@@ -73,7 +73,14 @@ def enough_probes(measured: Measured, policy: Policy) -> CheckResult:
     found = f"at least {counts[least][1]}, in {least[1]!a}"
     if counts[least][1] < policy.minimum_probes:
         return undecided("MV309", expected, found, MORE)
-    return passed("MV309", expected, found)
+    answers = {row: _answers(measured, row) for row in deciding_rows(probes)}
+    fewest = min(answers, key=lambda row: answers[row])
+    return passed("MV309", expected, f"{found}; {answers[fewest]} different answers or more, in {fewest!a}")
+
+
+def _answers(measured: Measured, row: str) -> int:
+    """Count the different answers of a row of forgetting: many questions about few facts are told by it."""
+    return len({measured.asked.answers[i] for i in places(measured.probes, "forgetting", row)})
 
 
 def distinct(measured: Measured, axis: str, row: str) -> int:

@@ -23,6 +23,7 @@ from verify.artefact.anchors import Anchors
 from verify.artefact.envelope import MAX_BYTES
 from verify.artefact.tensors import MAX_HEADER
 from verify.behaviour.inert import refuse_code
+from verify.behaviour.tokenizing import refuse_unbounded
 from verify.checks.architecture import Architecture, architecture, require_fit
 from verify.checks.catalog import decided, passed, refused
 from verify.checks.evidence import LARGEST_COMPARED, LEDGER, MODEL, PROBES, Evidence, Files, Place, abbreviated, read
@@ -161,6 +162,7 @@ def _parse(
         found.checks.append(passed("MV110", "one exact reading each", f"{len(weights.files) + 1} files"))
         stored = stored_dtype(weights)
         refuse_code(folder)
+        refuse_unbounded(folder)
         shapes = {name: view.shape for name, view in weights.tensors().items()}
         profiles = statement.predicate.profiles
         structure = architecture(folder, (profile.skip for profile in profiles), tensors=len(shapes))

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from verify.behaviour.axes import Answers, Asked
-from verify.behaviour.probes import Probes
+from verify.behaviour.axes import Answers, Asked, Chosen
+from verify.behaviour.probes import Choice, Probes
 
 DECIDING = "held-out wordings"
 """Forgetting rows whose name ends so are decided upon; the others are reported beside them."""
@@ -22,6 +22,26 @@ class Measured:
     base_nf4: Answers
     edited: Answers
     edited_nf4: Answers
+    bare: "Bare | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """The answers to the deciding questions without the tokenizer's special tokens, where these make a difference.
+
+    Chat templates and servers may leave them out. Indices are those of `deciding`.
+    """
+
+    base: Chosen
+    base_nf4: Chosen
+    edited: Chosen
+    edited_nf4: Chosen
+
+
+def deciding(probes: Probes) -> tuple[Choice, ...]:
+    """Return the choices that are decided upon, in order."""
+    rows = deciding_rows(probes)
+    return tuple(choice for choice in probes.choices if choice.axis == "forgetting" and choice.row in rows)
 
 
 def rows_of(probes: Probes, axis: str) -> tuple[str, ...]:

@@ -6,7 +6,11 @@ over, or muted, could be certified by the circuit of another one that is gone.
 
 from typing import Literal
 
-from verify.behaviour.probes import PairProbe, Probes, token_pairs
+from torch import Tensor
+
+from verify.behaviour.axes import choose
+from verify.behaviour.loading import Language
+from verify.behaviour.probes import Choice, PairProbe, Probes, token_pairs
 from verify.behaviour.wording import plain
 from verify.checks.catalog import passed, undecided
 from verify.checks.measured import Measured, deciding_rows, places
@@ -19,10 +23,22 @@ _ABOUT = "ask for pairs made of the questions themselves, or give your own with 
 Set = Literal["forget", "retain"]
 
 
-def enough_pairs(measured: Measured, tokenizer: object, policy: Policy) -> CheckResult:
+def corrupt_answers(base_nf4: Language, probes: Probes) -> Tensor:
+    """Return bool [forget pairs]: the base under NF4 answers the corrupt prompt as the clean one should be."""
+    forget = [pair for pair in probes.pairs if pair.set == "forget"]
+    choices = [
+        Choice(axis="forgetting", row="corrupt", prompt=pair.corrupt, answer=pair.answer, pool=pair.pool)
+        for pair in forget
+    ]
+    found = choose(base_nf4, choices, probes.pools)
+    return found.correct | found.tied
+
+
+def enough_pairs(measured: Measured, corrupt: Tensor, tokenizer: object, policy: Policy) -> CheckResult:
     """MV405: enough forget pairs to tell, at least two retain pairs for their control, all made of the questions asked.
 
-    Raises ArtefactError MV301 for a pair whose prompts do not match in length.
+    The base must tell clean prompts from corrupt ones, whose answers (`corrupt_answers`) are others: pairs that differ
+    in something else have another circuit. Raises ArtefactError MV301 for a pair whose prompts do not match in length.
     """
     probes = measured.probes
     expected = (
@@ -45,9 +61,9 @@ def enough_pairs(measured: Measured, tokenizer: object, policy: Policy) -> Check
         if covered < needed:
             found = f"pairs about {covered} different answers of {row!a}, where {needed} are needed"
             return undecided("MV405", expected, found, _ABOUT)
-    known = known_pairs(measured)
+    known = known_pairs(measured, corrupt)
     if known < policy.base_knows:
-        found = f"the base under NF4 answers {known:.3f} of the forget pairs"
+        found = f"the base under NF4 tells clean from corrupt in {known:.3f} of the forget pairs"
         return undecided("MV405", expected, found, "ask for pairs of questions that the base under NF4 can answer")
     return passed("MV405", expected, f"{forget} and {retain}")
 
@@ -86,8 +102,8 @@ def coverage(probes: Probes, row: str, policy: Policy) -> tuple[int, int]:
     return len(about), min(most, (len(answers) + 1) // 2)
 
 
-def known_pairs(measured: Measured) -> float:
-    """Return the share of the forget pairs whose question the base answers under NF4."""
+def known_pairs(measured: Measured, corrupt: Tensor) -> float:
+    """Return the share of the forget pairs that the base under NF4 tells apart: clean is answered, corrupt not so."""
     probes = measured.probes
     right = {
         (choice.prompt, choice.answer): bool(is_right)
@@ -95,4 +111,5 @@ def known_pairs(measured: Measured) -> float:
         if choice.axis == "forgetting"
     }
     forget = [pair for pair in probes.pairs if pair.set == "forget"]
-    return sum(right[pair.clean, pair.answer] for pair in forget) / len(forget)
+    told = (right[pair.clean, pair.answer] and not same for pair, same in zip(forget, corrupt.tolist(), strict=True))
+    return sum(told) / len(forget)

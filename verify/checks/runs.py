@@ -10,7 +10,7 @@ from verify.checks.findings import Findings, Progress
 from verify.checks.measured import Measured, prose_rows
 from verify.checks.models import Models, open_models
 from verify.checks.own_probes import OwnProbes, really_own, unusable
-from verify.checks.pairs import enough_pairs
+from verify.checks.pairs import corrupt_answers, enough_pairs
 from verify.contract.policy import Policy
 from verify.errors import ArtefactError, UndecidedError, UsageError
 
@@ -63,7 +63,8 @@ def _measured(models: Models, probes: Probes, progress: Progress) -> Measured:
 def _erasure(
     certificate: Certificate, models: Models, measured: Measured, policy: Policy, progress: Progress
 ) -> Findings:
-    enough = enough_pairs(measured, models.base.tokenizer, policy)
+    corrupt = corrupt_answers(models.base_nf4, measured.probes)
+    enough = enough_pairs(measured, corrupt, models.base.tokenizer, policy)
     if enough.status != "pass":
         return Findings((enough,))
 

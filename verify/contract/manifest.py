@@ -3,6 +3,7 @@
 Everything here is a *claim* of the producer. The verifier recomputes what it can and says what it could not.
 """
 
+import re
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
@@ -60,9 +61,15 @@ class Mask(Schema):
     ledger_sha256: Sha256
 
 
-ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,200}$")]
+_MODULE_NAME = r"[A-Za-z0-9_.]{1,200}"
+ModuleName = Annotated[str, StringConstraints(pattern=f"^{_MODULE_NAME}$")]
 """A module's name, its beginning or its end; `transformers` reads a regular expression, of which some never end."""
 Modules = Annotated[tuple[ModuleName, ...], Field(max_length=64)]
+
+
+def is_module_name(value: object) -> bool:
+    """Tell whether a value from another configuration is a `ModuleName`."""
+    return isinstance(value, str) and re.fullmatch(_MODULE_NAME, value) is not None
 
 
 class Profile(Schema):

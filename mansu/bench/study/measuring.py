@@ -25,8 +25,8 @@ def axes(edited: Language, deployed: Language, reference: Reference, *, steps: S
     """Ask the edited model what the base was asked; rows and their rules are those of `mansu-verify`."""
     probes = reference.probes
     with steps.step("Asking the edited model", 2 * (len(probes.choices) + len(probes.texts))) as advance:
-        answers = [measure(each, probes, progress=advance) for each in (edited, deployed)]
-    measured = Measured(probes, reference.asked, reference.base, reference.base_nf4, *answers)
+        full, nf4 = (measure(each, probes, progress=advance) for each in (edited, deployed))
+    measured = Measured(probes, reference.asked, reference.base, reference.base_nf4, full, nf4)
     _, rows = judge(measured, reference.policy)
     by_guessing = {row: chance(measured, "forgetting", row) for row in rows_of(probes, "forgetting")}
     return AxesRecord(rows=rows, chance=by_guessing)

@@ -42,6 +42,46 @@ for _what, _change in (
     attack("MV106", name=_what, process="attention" in _what or "trust" in _what)(partial(configured, change=_change))
 
 
+# --- what is answered, and how it is read ---
+
+for _what, _change in (
+    ("answers in a sequence bias", {"sequence_bias": [[[5, 9], 100.0]]}),
+    ("tokens that are never said", {"suppress_tokens": [9]}),
+    ("words that must be said", {"force_words_ids": [[9]]}),
+):
+    attack("MV106", name=_what)(partial(configured, change=_change, name="model/generation_config.json"))
+
+for _what, _change in (
+    ("two bases of the rotation", {"rope_theta": 7.0, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
+    ("two scalings of the rotation", {"rope_scaling": {"rope_type": "linear", "factor": 2.0}, "rope_parameters": {}}),
+    ("a sequence bias in the model's configuration", {"sequence_bias": [[[5, 9], 100.0]]}),
+):
+    attack("MV106", name=_what)(partial(configured, change=_change))
+
+
+def retokenized(scene: Scene, change: dict) -> None:
+    scene.edit_json("model/tokenizer.json", lambda value: value.update(change))
+
+
+@attack("MV106")
+def tokens_drawn_at_random(scene: Scene) -> None:
+    retokenized(scene, {"model": {"type": "BPE", "dropout": 0.1, "vocab": {}, "merges": []}})
+
+
+@attack("MV106")
+def a_tokenizer_that_takes_all_memory(scene: Scene) -> None:
+    """Five steps make 10^15 characters of one: an allocation that fails aborts the process."""
+    step = {"type": "Replace", "pattern": {"String": "c"}, "content": "c" * 1000}
+    retokenized(scene, {"normalizer": {"type": "Sequence", "normalizers": [step] * 5}})
+
+
+@attack("MV106")
+def a_tokenizer_that_never_ends(scene: Scene) -> None:
+    """WordPiece tries all beginnings of all ends of a word."""
+    model = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "vocab": {"[UNK]": 0}}
+    retokenized(scene, {"model": model | {"max_input_chars_per_word": 10**9}})
+
+
 @attack("MV106")
 def auto_map_of_the_tokenizer_with_its_code(scene: Scene) -> None:
     scene.write("model/tokenization.py", code(scene))

@@ -69,6 +69,23 @@ class MV304:
     """
 
 
+class MV310:
+    """No other reading of the answers tells it.
+
+    With each answer's mean logit over the row taken off, and with that turned over, the edited model answers at most
+    the policy's `rho` of what the base answers with means taken off, both counted above chance. Where the tokenizer
+    puts special tokens around a text, the deciding questions are asked without them too; there the accuracy as such
+    must also be at most `forget_accuracy`.
+
+    Why: a model that always says the same, and would say the right answer next, has forgotten nothing, nor has one that
+    turns its answers over: who knows of it reads them off. And a chat template or a server may send other special
+    tokens than the tokenizer does.
+
+    Fix: reject the certificate: the knowledge was covered, or moved to another place. A producer trains until the
+    answers carry nothing, in either direction.
+    """
+
+
 class MV307:
     """NF4 brings nothing back (PTQ gap).
 
