@@ -25,7 +25,7 @@ PROBES_LIMITATIONS = {
 
 MEASURED_LIMITATIONS = (
     "An answer is read from its first token, as a choice among the answers of a pool; longer answers are not judged.",
-    "Every question was asked by itself: after answered examples, asked otherwise or taught again, a model may answer.",
+    "Questions were asked one by one and in no chat template: asked otherwise, or taught again, a model may answer.",
     "The models were run after NF4 with blocks of 64 and scales in float32; other profiles rest on the weights alone.",
     "CAD is mansu's own definition of circuit attribution divergence, not that of the paper that coined the name.",
     "One run with one seed: another edit of the same model by the same method may come out differently.",

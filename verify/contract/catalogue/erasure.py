@@ -10,10 +10,12 @@ class MV405:
     twice (compared as in MV309), and the circuit can be attributed on this architecture. Every forget pair's clean
     prompt, answer and pool are those of a question in a deciding row of forgetting, every retain pair's of one in a row
     of retention. The forget pairs are about half of each deciding row's answers, or as many as `minimum_pairs` over
-    twice the number of such rows; the base under NF4 answers at least `base_knows` of them.
+    twice the number of such rows; the base under NF4 answers at least `base_knows` of them, and their corrupt prompts
+    otherwise.
 
     Why: CAD on a few prompts is mostly noise; two halves of the same prompts then differ as much as two models. And on
-    pairs about other facts it says nothing of those that the certificate is about, which may be muted or turned over.
+    pairs about other facts, or that differ in something else than the fact, it says nothing of what the certificate is
+    about, which may be muted or turned over.
 
     Fix: ask the producer for a certificate with more contrast pairs (a larger forget set, or `corrupt` prompts).
     """
@@ -34,8 +36,8 @@ class MV401:
 class MV402:
     """It is gone before the read-out and the late layers.
 
-    CAD stays at least the policy's `cad_late` when the final norm, the output head and the last layers are replaced by
-    the base's.
+    CAD stays at least the policy's `cad_late` when the final norm, the output head and the last layers (the policy's
+    `late_layers` of all) are replaced by the base's.
 
     Why: an edit of the output head or of the last layers silences the answer and leaves the fact where it is stored.
 

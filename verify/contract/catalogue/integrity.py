@@ -134,10 +134,12 @@ class MV106:
 
     The folder is a causal language model of a supported architecture with weights in safetensors of one dtype that fit
     its configuration. It carries no Python code, pickle, adapter or other weights, and its configuration loads none
-    (`auto_map`, `trust_remote_code`, custom kernels, quantized checkpoints). Its tokenizer can be read and used, and a
-    model of its configuration runs.
+    (`auto_map`, `trust_remote_code`, custom kernels, quantized checkpoints), nor do its settings answer in place of the
+    weights (`sequence_bias`, suppressed or forced tokens). Its tokenizer can be read and used, gives the same tokens
+    each time (no `dropout`), in time and memory in proportion to the text; and a model of its configuration runs.
 
-    Why: code in the folder could answer instead of the weights, and could do anything to the machine that loads it.
+    Why: code or settings in the folder could answer instead of the weights, and code could do anything to the machine
+    that loads it.
 
     Fix: do not deploy the folder. A producer removes the files and the settings named, from the base as well, and
     certifies anew.
