@@ -73,5 +73,6 @@ def prompts(texts: Sequence[str], answer: Callable[[int], str], pool: Sequence[s
 
 @cache
 def known() -> Known:
-    """Train once a process."""
-    return Known()
+    """Train once a process, be the first caller a test that needs no gradients."""
+    with torch.enable_grad():
+        return Known()

@@ -200,7 +200,8 @@ ATTACKS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
     "a second reading of the configuration": ("plain", "MV702", written("config.json", '{"a": 1, "a": 2}')),
     "another tokenizer": ("plain", "MV709", lambda f: d.with_config(f, _other_words, "tokenizer.json")),
     "another template": ("plain", "MV709", written("chat_template.jinja", "{{ messages }}")),
-    "suppressed tokens": ("plain", "MV709", config({"suppress_tokens": [1]}, "generation_config.json")),
+    "suppressed tokens": ("plain", "MV702", config({"suppress_tokens": [1]}, "generation_config.json")),
+    "another length": ("plain", "MV709", config({"max_new_tokens": 1}, "generation_config.json")),
     "a truth for a number": ("plain", "MV709", config({"bos_token_id": True}, "generation_config.json")),
     "an index of other weights": ("plain", "MV709", written("pytorch_model.bin.index.json", '{"weight_map": {}}')),
     "a tokenizer without its configuration": ("plain", "MV709", lambda f: (f / "tokenizer_config.json").unlink()),
@@ -266,7 +267,7 @@ def test_generation_settings_left_out(
     assert ask(folder, made, capsys) == Answer(0, {}), "those that it derives"
     certificate = replace(certificate, base=Path(shutil.copytree(certificate.base, tmp_path / "base")))
     for model in (certificate.out / "model", certificate.base):
-        config({"suppress_tokens": [1]}, "generation_config.json")(model)
+        config({"max_new_tokens": 1}, "generation_config.json")(model)
     c.sign(certificate, c.digests_of(certificate.base))
     mine = Made(certificate, made.plain, made.double, made.fp4, made.base)
     answer = ask(folder, mine, capsys)

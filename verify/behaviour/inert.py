@@ -4,6 +4,7 @@ import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from verify.errors import ArtefactError
 
@@ -89,7 +90,7 @@ def _refuse_active(name: str, data: bytes, *, whole: bool) -> None:
         raise refused("a configuration is not JSON with one reading", name) from error
     if isinstance(value, dict):
         _refuse_two_readings(name, value)
-    for key, part in items(value):
+    for key, part in (item for each in objects(value) for item in each.items()):
         if key in _ACTIVE:
             raise refused(f"its configuration {_ACTIVE[key]} ({key})", name)
         if key in _ANSWERING and part not in _IDLE:
@@ -122,13 +123,13 @@ def distinct(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return value
 
 
-def items(value: object) -> Iterator[tuple[str, object]]:
-    """Yield key and value of all objects in a JSON value."""
+def objects(value: object) -> Iterator[dict[str, Any]]:
+    """Yield all objects within a JSON value, itself first."""
     left = [value]
     while left:
         part = left.pop()
         if isinstance(part, dict):
-            yield from part.items()
+            yield part
             left += part.values()
         elif isinstance(part, list):
             left += part

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from math import prod
 
-from verify.behaviour.inert import distinct, refused
+from verify.behaviour.inert import distinct, objects, refused
 
 TOKENIZER = "tokenizer.json"
 LARGEST_GROWTH = 256
@@ -41,7 +41,7 @@ def refuse_unbounded(files: Mapping[str, bytes]) -> None:
 
 def growth(value: object) -> int:
     """Return how many characters the normalizers of a parsed tokenizer.json together make of one, at most."""
-    return prod(max(1, _longest(part)) for part in _objects(_object(value).get("normalizer")))
+    return prod(max(1, _longest(part)) for part in objects(_object(value).get("normalizer")))
 
 
 def _longest(part: dict[str, object]) -> int:
@@ -70,15 +70,3 @@ def _pieces(model: Mapping[str, object]) -> Iterator[str]:
 
 def _object(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
-
-
-def _objects(value: object) -> Iterator[dict[str, object]]:
-    """Yield all objects in a JSON value."""
-    left = [value]
-    while left:
-        part = left.pop()
-        if isinstance(part, dict):
-            yield part
-            left += part.values()
-        elif isinstance(part, list):
-            left += part

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from verify.artefact import shown, strict_json
+from verify.behaviour.inert import objects
 from verify.errors import ArtefactError
 
 CHECK = "MV106"
@@ -62,7 +63,7 @@ def architecture(files: Mapping[str, bytes], skips: Iterable[Skip], *, tensors: 
     config = strict_json(files[CONFIG], check_id=CHECK, name=CONFIG)
     if not isinstance(config, dict):
         raise _unusable("its configuration is not an object", CONFIG)
-    parts = list(_objects(config))
+    parts = list(objects(config))
     stated = [part.get(name) for part in parts for name in _LAYERS]
     layers = max((count for count in stated if isinstance(count, int)), default=0)
     if layers > tensors:
@@ -76,18 +77,6 @@ def architecture(files: Mapping[str, bytes], skips: Iterable[Skip], *, tensors: 
     if classes not in (None, [], [found.name]):  # other servers go by it, and would run another class
         raise _unusable("loaders disagree on its class", f"{found.name} by model_type, architectures {shown(classes)}")
     return replace(found, dtypes=dtypes)
-
-
-def _objects(value: object) -> Iterator[dict[str, Any]]:
-    """Yield all objects within a JSON value, itself first."""
-    left = [value]
-    while left:
-        part = left.pop()
-        if isinstance(part, dict):
-            yield part
-            left += part.values()
-        elif isinstance(part, list):
-            left += part
 
 
 _DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}

@@ -57,7 +57,7 @@ for _name, _text in (
     ("chat_template.jinja", "{{ 'I never forget' }}"),
     ("tokenizer.json", "{}"),
     ("tokenizer_config.json", '{"bos_token": "[UNK]"}'),
-    ("generation_config.json", '{"suppress_tokens": [5]}'),
+    ("generation_config.json", '{"max_new_tokens": 5}'),
 ):
     attack("MV108", name=f"another {_name}")(partial(others, name=_name, text=_text))
 
