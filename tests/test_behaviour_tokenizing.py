@@ -61,6 +61,8 @@ def test_growth_bounds_what_replacing_makes_of_a_character(lengths: list[int]) -
 def test_words_and_pieces_without_end_are_refused() -> None:
     assert "words" in refusal({"model": {"type": "WordPiece", "max_input_chars_per_word": 10**9}})
     assert "words" in refusal({"model": {"type": "WordPiece", "max_input_chars_per_word": 1e9}})
+    assert "words" in refusal({"model": {"max_input_chars_per_word": "many"}})
+    assert "words" in refusal({"model": {"max_input_chars_per_word": None}})
     assert "pieces" in refusal({"model": {"type": "Unigram", "vocab": [["x" * (LONGEST_PIECE + 1), -1.0]]}})
     refuse_unbounded(
         {TOKENIZER: json.dumps({"model": {"vocab": [["x", -1.0]], "max_input_chars_per_word": 100}}).encode()}

@@ -30,6 +30,21 @@ def test_pools_must_leave_a_choice() -> None:
         assert caught.value.id == "MV301"
 
 
+def test_a_prompt_of_special_tokens_alone_is_refused() -> None:
+    """It asks nothing, and without these there would be nothing to ask (MV310)."""
+    tokenizer = c.tokenizer()
+    good = c.probes()
+    asked = good.choices[0].model_copy(update={"prompt": " "})
+
+    def beginning(text: str, *, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return {"input_ids": [1, *ids] if add_special_tokens else ids}
+
+    require_choices(beginning, Probes(good.choices, good.texts, (), good.pools))
+    with pytest.raises(ArtefactError, match="tokenizes to nothing"):
+        require_choices(beginning, Probes((*good.choices, asked), good.texts, (), good.pools))
+
+
 def test_a_text_of_one_token_is_refused() -> None:
     good = c.probes()
     with pytest.raises(ArtefactError) as caught:

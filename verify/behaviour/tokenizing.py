@@ -32,7 +32,7 @@ def refuse_unbounded(files: Mapping[str, bytes]) -> None:
         raise refused("its tokenizer leaves merges out at random, so that no answer can be repeated", TOKENIZER)
     longest = model.get("max_input_chars_per_word", 0)
     if not isinstance(longest, int) or longest > LONGEST_PIECE:
-        raise refused(f"its tokenizer takes words of {longest:,} characters apart", TOKENIZER)
+        raise refused(f"its tokenizer takes words of {longest!a} characters apart", TOKENIZER)
     if any(len(piece) > LONGEST_PIECE for piece in _pieces(model)):
         raise refused(f"its tokenizer has pieces of more than {LONGEST_PIECE:,} characters", TOKENIZER)
     if growth(value) > LARGEST_GROWTH:

@@ -38,12 +38,12 @@ class _Reading:
 def ask_bare(four: Sequence[Language], probes: Probes) -> Bare | None:
     """Ask base and edited model, each in both precisions, the deciding questions without special tokens.
 
-    None where that makes no difference to any, or leaves a prompt without tokens.
+    None where that makes no difference to any.
     """
     choices = deciding(probes)
     tokenizer = four[0].tokenizer
     bare = [tokenizer(choice.prompt, add_special_tokens=False)["input_ids"] for choice in choices]
-    if not all(bare) or bare == [tokenizer(choice.prompt)["input_ids"] for choice in choices]:
+    if bare == [tokenizer(choice.prompt)["input_ids"] for choice in choices]:
         return None
     return Bare(*(choose(language, choices, probes.pools, special_tokens=False) for language in four))
 

@@ -18,7 +18,7 @@ _LARGEST_NLL = 600.0
 """Nats a token: e to this power is still a number, and so is a ratio of two."""
 _NO_NUMBER = "reject the certificate: a model that gives no finite numbers was not measured"
 
-Encode = Callable[[str], Mapping[str, list[int]]]
+Encode = Callable[..., Mapping[str, list[int]]]
 
 
 def require_choices(tokenizer: object, probes: Probes) -> None:
@@ -37,7 +37,7 @@ def require_choices(tokenizer: object, probes: Probes) -> None:
                 "MV301", "probes/text.jsonl: a text is too short", expected="two tokens or more", found=ascii(text.text)
             )
     for choice in probes.choices:
-        if not encode(choice.prompt)["input_ids"]:
+        if not encode(choice.prompt, add_special_tokens=False)["input_ids"]:  # what these add asks nothing
             raise ArtefactError(
                 "MV301", "probes/choices.jsonl: a prompt tokenizes to nothing", found=ascii(choice.prompt)
             )
