@@ -1,16 +1,14 @@
 """The models of an audit asked: forgetting, retention and the PTQ gap row by row, and CAD where there are pairs."""
 
-import torch
-
 from verify.audit.models import Models, Progress
-from verify.behaviour.axes import Answers, asked
-from verify.behaviour.axes import measure as answers_of
+from verify.behaviour.axes import asked
 from verify.behaviour.probes import Probes, token_pairs
 from verify.behaviour.statistics import paired_difference, perplexity, perplexity_rise, proportion
+from verify.checks.behaviour import finite_answers
 from verify.checks.erasure import BASE_NF4, EDITED, Role, cad_row, require_signal
-from verify.checks.measured import Measured, chance, columns, prose_rows, rows_of
+from verify.checks.measured import Measured, chance, columns, prose_columns, prose_rows, rows_of
 from verify.checks.study import SEED, Job, Study, Which, reference_circuit, run
-from verify.checks.usable import require_choices, require_fit, require_numbers
+from verify.checks.usable import require_choices, require_fit
 from verify.circuits import describe, split_half_floor
 from verify.contract.audit import BehaviourRow, ErasureAudit
 
@@ -37,13 +35,7 @@ def measure(models: Models, probes: Probes, *, progress: Progress) -> tuple[Beha
         progress("Asking the models", done, total)
 
     ids = asked(models["base"], probes)
-
-    def answered(which: Which) -> Answers:
-        answers = answers_of(models[which], probes, progress=advance)
-        require_numbers(answers, probes)
-        return answers
-
-    base, base_nf4, edited, edited_nf4 = (answered(which) for which in _MODELS)
+    base, base_nf4, edited, edited_nf4 = (finite_answers(models[which], probes, progress=advance) for which in _MODELS)
     measured = Measured(probes, ids, base, base_nf4, edited, edited_nf4)
     rows = [_choice_row(measured, axis, row) for axis in _AXES for row in rows_of(probes, axis)]
     return (*rows, *(_prose_row(measured, row) for row in prose_rows(probes)))
@@ -71,24 +63,20 @@ def _choice_row(measured: Measured, axis: str, row: str) -> BehaviourRow:
 
 
 def _prose_row(measured: Measured, row: str) -> BehaviourRow:
-    at = torch.tensor([text.row == row for text in measured.probes.texts])
-    tokens = measured.base.tokens[at]
-    base, base_nf4, edited, edited_nf4 = (
-        answers.nll[at] for answers in (measured.base, measured.base_nf4, measured.edited, measured.edited_nf4)
-    )
+    tokens, nll = prose_columns(measured, row)
     return BehaviourRow(
         axis="retention",
         row=row,
         unit="perplexity",
         chance=None,
-        base=perplexity(base, tokens),
-        base_nf4=perplexity(base_nf4, tokens),
-        edited=perplexity(edited, tokens),
-        edited_nf4=perplexity(edited_nf4, tokens),
-        difference=perplexity_rise(edited, base, tokens),
-        difference_nf4=perplexity_rise(edited_nf4, base_nf4, tokens),
-        gap_base=perplexity_rise(base_nf4, base, tokens),
-        gap=perplexity_rise(edited_nf4, edited, tokens),
+        base=perplexity(nll.base, tokens),
+        base_nf4=perplexity(nll.base_nf4, tokens),
+        edited=perplexity(nll.edited, tokens),
+        edited_nf4=perplexity(nll.edited_nf4, tokens),
+        difference=perplexity_rise(nll.edited, nll.base, tokens),
+        difference_nf4=perplexity_rise(nll.edited_nf4, nll.base_nf4, tokens),
+        gap_base=perplexity_rise(nll.base_nf4, nll.base, tokens),
+        gap=perplexity_rise(nll.edited_nf4, nll.edited, tokens),
     )
 
 

@@ -5,8 +5,6 @@
 
 from collections.abc import Callable, Iterable
 
-import torch
-
 from verify.behaviour.axes import Answers, asked
 from verify.behaviour.axes import measure as answers_of
 from verify.behaviour.loading import Language
@@ -15,7 +13,7 @@ from verify.behaviour.statistics import paired_difference, perplexity, perplexit
 from verify.checks.catalog import failed, passed, undecided
 from verify.checks.decision import at_least, at_most, words
 from verify.checks.enough import MORE, distinct, distinct_texts, enough_probes, guessed, positive_control
-from verify.checks.measured import DECIDING, Columns, Measured, columns, prose_rows, rows_of
+from verify.checks.measured import DECIDING, Columns, Measured, columns, prose_columns, prose_rows, rows_of
 from verify.checks.models import Models
 from verify.checks.readings import ask_bare, read_otherwise
 from verify.checks.usable import require_choices, require_fit, require_numbers
@@ -46,12 +44,13 @@ def measure(models: Models, probes: Probes, *, progress: Progress) -> Measured:
     require_fit(models.base, probes)
     require_choices(models.base.tokenizer, probes)
     four = (models.base, models.base_nf4, models.edited, models.edited_nf4)
-    base, base_nf4, edited, edited_nf4 = (_answers(language, probes, progress) for language in four)
+    base, base_nf4, edited, edited_nf4 = (finite_answers(language, probes, progress=progress) for language in four)
     bare = ask_bare(four, probes)
     return Measured(probes, asked(models.base, probes), base, base_nf4, edited, edited_nf4, bare)
 
 
-def _answers(language: Language, probes: Probes, progress: Progress) -> Answers:
+def finite_answers(language: Language, probes: Probes, *, progress: Progress) -> Answers:
+    """Ask one model; raises ArtefactError MV304 to MV306 for answers that are no numbers."""
     answers = answers_of(language, probes, progress=progress)
     require_numbers(answers, probes)
     return answers
@@ -124,15 +123,14 @@ def gap_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
 
 def prose_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
     """MV306 for one row: the rise of perplexity, each precision against the base in the same precision."""
-    at = torch.tensor([text.row == row for text in measured.probes.texts])
-    tokens = measured.base.tokens[at]
-    base, base_nf4, edited, edited_nf4 = (
-        answers.nll[at] for answers in (measured.base, measured.base_nf4, measured.edited, measured.edited_nf4)
+    tokens, nll = prose_columns(measured, row)
+    rise, rise_nf4 = (
+        perplexity_rise(nll.edited, nll.base, tokens),
+        perplexity_rise(nll.edited_nf4, nll.base_nf4, tokens),
     )
-    rise, rise_nf4 = perplexity_rise(edited, base, tokens), perplexity_rise(edited_nf4, base_nf4, tokens)
     holds = at_most(policy.perplexity_rise, policy.perplexity_rule, rise, rise_nf4)
     status = _status(distinct_texts(measured, row), policy, holds=holds)
-    before, before_nf4 = perplexity(base, tokens), perplexity(base_nf4, tokens)
+    before, before_nf4 = perplexity(nll.base, tokens), perplexity(nll.base_nf4, tokens)
     known = max(before.value, before_nf4.value)
     if status == "pass" and known * (1 + policy.perplexity_rise) >= measured.asked.vocabulary:
         status = "undecided"  # a model that takes every token for as likely as any other would satisfy the bound too
@@ -142,8 +140,8 @@ def prose_row(measured: Measured, row: str, policy: Policy) -> AxisRow:
         unit="perplexity",
         base=before,
         base_nf4=before_nf4,
-        edited=perplexity(edited, tokens),
-        edited_nf4=perplexity(edited_nf4, tokens),
+        edited=perplexity(nll.edited, tokens),
+        edited_nf4=perplexity(nll.edited_nf4, tokens),
         difference=rise,
         difference_nf4=rise_nf4,
         rule=_rise_rule(policy),

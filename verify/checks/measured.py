@@ -13,19 +13,6 @@ DECIDING = "held-out wordings"
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """The answers of the four models to the same probes, and what these are as tokens."""
-
-    probes: Probes
-    asked: Asked
-    base: Answers
-    base_nf4: Answers
-    edited: Answers
-    edited_nf4: Answers
-    bare: "Bare | None" = None
-
-
-@dataclass(frozen=True, slots=True)
 class Bare:
     """The answers to the deciding questions without the tokenizer's special tokens, where these make a difference.
 
@@ -36,6 +23,19 @@ class Bare:
     base_nf4: Chosen
     edited: Chosen
     edited_nf4: Chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The answers of the four models to the same probes, and what these are as tokens."""
+
+    probes: Probes
+    asked: Asked
+    base: Answers
+    base_nf4: Answers
+    edited: Answers
+    edited_nf4: Answers
+    bare: Bare | None = None
 
 
 def deciding(probes: Probes) -> tuple[Choice, ...]:
@@ -72,7 +72,7 @@ def chance(measured: Measured, axis: str, row: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Right or wrong, bool [probes of a row], by model."""
+    """What a row is, by model: of questions right or wrong, bool [probes of a row], of prose nats (`prose_columns`)."""
 
     base: Tensor
     base_nf4: Tensor
@@ -97,3 +97,10 @@ def columns(measured: Measured, axis: str, row: str) -> Columns:
         right(measured.edited, ties=forgetting),
         right(measured.edited_nf4, ties=forgetting),
     )
+
+
+def prose_columns(measured: Measured, row: str) -> tuple[Tensor, Columns]:
+    """Return int64 [texts of a row], the tokens predicted, and their summed nats by model, float64 [texts of a row]."""
+    at = torch.tensor([text.row == row for text in measured.probes.texts])
+    four = (measured.base, measured.base_nf4, measured.edited, measured.edited_nf4)
+    return measured.base.tokens[at], Columns(*(answers.nll[at] for answers in four))
