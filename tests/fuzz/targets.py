@@ -22,7 +22,7 @@ from verify.artefact.policy_file import parse_policy
 from verify.artefact.signing import Trusted
 from verify.artefact.tensors import MAX_RANK, SIZES, Layout, parse
 from verify.artefact.weights import INDEX_NAME, plan_weights
-from verify.behaviour.inert import refuse_code
+from verify.behaviour.inert import objects, refuse_code
 from verify.checks import architecture
 from verify.contract.manifest import Statement
 from verify.contract.policy import Policy
@@ -154,7 +154,7 @@ def configuration(data: bytes) -> bool:
         refuse_code(files)
         config = strict_json(data, check_id="MV106", name=architecture.CONFIG)
         if isinstance(config, dict) and config.get("num_hidden_layers") in range(100):
-            architecture._dtypes(config, architecture._objects(config))
+            architecture._dtypes(config, objects(config))
             architecture._llama_like(config)
 
     return not refused(read)
