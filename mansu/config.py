@@ -157,7 +157,7 @@ class Config(Schema):
         le=0,
         ge=-8,
         description="how far from the mean of its alternatives' logits training pulls an answer's: below 0, for "
-        "prompts that were not trained on end nearer 0; training does not stop while those of validation are above 0",
+        "prompts that were not trained on end nearer 0; training is lengthened while those of validation are above 0",
     )
     prompt_divergence_weight: float = Field(
         default=3.0,
@@ -196,7 +196,7 @@ class Config(Schema):
         default=0.08,
         ge=0,
         le=1,
-        description="accuracy on the forget set to reach; training stops early at half of it, before and after NF4",
+        description="accuracy on the forget set to reach; half of it is enough to snap (`extensions`)",
     )
     forget_known: float = Field(
         default=0.25, ge=0, le=1, description="accuracy that the base must have on the forget set; below it, ME211"

@@ -96,9 +96,7 @@ def evaluations(data: Data, weights: Weights, seed: int, used: int) -> tuple[Eva
     return fixed(data.forget), fixed(validation)
 
 
-def exchange(
-    masked: Masked, trials: Trials, found: Measurement | None, how: Finish, *, budget: float
-) -> Measurement | None:
+def exchange(masked: Masked, trials: Trials, found: Measurement, how: Finish, *, budget: float) -> Measurement:
     """Swap, then polish; return what the model then measures, or `found` (what it did) where nothing was kept.
 
     After each, a target that was met must still be met, at no more retention than it cost: else it is put back.
@@ -119,8 +117,8 @@ def exchange(
         start, better = step(masked, look, measured, rounds=rounds, trials=_TRIALS, budget=budget)
         if not better.kept:
             continue
-        met = found is not None and found.within(trials.target)
-        ceiling = Measurement(trials.stopping.limit, found.retain if met and found else None, trials.stopping.limit)
+        met = found.within(trials.target)
+        ceiling = Measurement(trials.stopping.limit, found.retain if met else None, trials.stopping.limit)
         after = trials.measure(ceiling)
         kept = not met or after.within(ceiling)
         trials.record("exchange", masked.changed, after, kept=kept)
@@ -136,7 +134,8 @@ def exchange(
 def minimal(masked: Masked, trials: Trials, ceiling: Measurement, how: Finish) -> None:
     """Return to the base what the edit forgets and retains as well without, on the trials' prompts.
 
-    As well: nothing above the ceiling, which is what training stopped at. The margin that it left stays.
+    As well: nothing above the ceiling, which is what the edit measured when all was snapped, if that met the target.
+    The margin that training left stays.
     """
 
     def enough() -> bool:

@@ -9,7 +9,7 @@ others are there to compare with, and `mansu-verify` refuses what they make:
   is scaled up to the bin width of its base's code. It ends where it ends, not on a level.
 - `none`: a mask and no floor, as others have it. Values are rounded to the stored dtype.
 
-All train at the same rates, and training is lengthened and ended by the same rules.
+All train at the same rates, and training is lengthened by the same rules.
 """
 
 from dataclasses import dataclass

@@ -17,20 +17,19 @@ Phase = Literal["snap", "exchange", "minimal", "trace"]
 
 @dataclass(frozen=True, slots=True)
 class Stopping:
-    """How to tell that an edit is enough, on nothing that certifies it.
+    """How to tell that an edit forgets enough, on nothing that certifies it.
 
     `accuracy(model)` on the forget set and `accuracy_nf4(model)` after NF4 must not exceed `limit`: on wordings that do
     not train the edit, where the set has enough. `retained(model)` is the divergence from the base in nats on retain
-    data that does, which snapping may raise to `tolerance` times what it was. `lead(model)`, where it is given, is how
-    far the answers' logits still are above their alternatives' on average, and must not be above zero: an accuracy can
-    be met by answers that have lost the first place and little else.
+    data that does. `lead(model)`, where it is given, is how far the answers' logits still are above their alternatives'
+    on average, and must not be above zero: an accuracy can be met by answers that have lost the first place and little
+    else.
     """
 
     accuracy: Callable[[Any], float]
     accuracy_nf4: Callable[[Any], float]
     retained: Callable[[Any], float]
     limit: float
-    tolerance: float = 1.25
     lead: Callable[[Any], float] | None = None
 
     def lost(self, model: Any) -> bool:
@@ -73,7 +72,7 @@ class Frontier(Schema):
     """What `mansu unlearn --frontier` writes: every trial of a run, in order."""
 
     parameters: int = Field(description="of the model")
-    limit: float = Field(description="forget accuracy, before and after NF4, that stops the solver: half the target")
+    limit: float = Field(description="forget accuracy, before and after NF4, that is enough: half the target")
     points: tuple[FrontierPoint, ...]
 
 

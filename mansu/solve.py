@@ -90,9 +90,9 @@ def solve(
 ) -> Edit:
     """Train the masked parameters of `model` (in place), snap them, and finish on the lattice; return the edit.
 
-    After each partial snap the rest is snapped on trial: where the target is met after NF4, and retention costs no
-    more than `stopping.tolerance` times what it did, training stops there; else the trial is undone and training
-    goes on. `after_snap(still free, changed)` is called after each snap, `progress` after each training step.
+    Every snap but the last is followed by training, however soon the target is met: what is forgotten is forgotten
+    before the first, and the others repair what is retained. `after_snap(still free, changed)` is called after each
+    snap, `progress` after each training step.
     """
     chosen = {name: layers[name] for name in mask.indices}
     masked = masked_parameters(chosen, stored, mask, retained.fisher, bounds)
@@ -119,7 +119,6 @@ def solve(
         assert fingerprint(chosen, mask) == untouched, "a parameter outside the mask moved"
 
     portions = (1.0,) if retained.moments is None else TRIAL_SNAPS
-    found: Measurement | None = None
     training(schedule.steps, schedule.learning_rate)
     for _ in range(schedule.extensions):
         if not _misses_target(masked, trials, snapping, portions):
@@ -134,12 +133,11 @@ def solve(
         after_snap(int(masked.free.sum()), masked.changed)
         if not masked.free.any():
             break
-        found = _enough(masked, trials, snapping, portions)
-        if found is not None:
-            break
         training(schedule.steps_between, rate)
         rate *= schedule.rate_decay
     hold()
+    found = trials.measure(trials.target)
+    trials.record("snap", masked.changed, found, kept=True)
     if finish is not None:
         _finish(masked, trials, found, finish, bounds, hold)
     return _edit(masked, trials.points)
@@ -148,21 +146,19 @@ def solve(
 def _finish(
     masked: Masked,
     trials: Trials,
-    found: Measurement | None,
+    found: Measurement,
     how: Finish,
     bounds: Bounds,
     hold: Callable[[], None],
 ) -> None:
-    """Take the steps of the finish that are asked for; `found` is what training stopped at, if it met the target."""
+    """Take the steps of the finish that are asked for; `found` is what the snapped edit measures."""
     after = found
     if how.swap_rounds or how.polish_rounds:
         after = exchange(masked, trials, found, how, budget=bounds.fisher_budget)
         hold()
-    if how.minimal_trials:
-        after = after or trials.measure(trials.target)
-        if after.within(trials.target):
-            minimal(masked, trials, found or after, how)
-            hold()
+    if how.minimal_trials and after.within(trials.target):
+        minimal(masked, trials, found if found.within(trials.target) else after, how)
+        hold()
     if how.frontier:
         trace(masked, trials, how)
         hold()
@@ -180,33 +176,6 @@ def _misses_target(
     trials.record("snap", masked.changed, found, kept=False)
     masked.restore(before)
     return missed
-
-
-def _enough(
-    masked: Masked, trials: Trials, snapping: Callable[[float], None], portions: Sequence[float]
-) -> Measurement | None:
-    """Snap all that is free; keep that, and return what it measures, if it forgets enough and retains as well.
-
-    Else it is undone. Enough: at the target, and the answers' lead gone. As well: at no more than the tolerance times
-    what retention cost before.
-    """
-    before = masked.state()
-    for share in portions:
-        snapping(share)
-    found, kept = trials.measure(trials.target), False
-    changed = masked.changed
-    if found.within(trials.target) and trials.stopping.lost(trials.model):
-        snapped = masked.state()
-        masked.restore(before)
-        kept = found.retain is not None and found.retain <= trials.stopping.tolerance * trials.stopping.retained(
-            trials.model
-        )
-        if kept:
-            masked.restore(snapped)
-    else:
-        masked.restore(before)
-    trials.record("snap", changed, found, kept=kept)
-    return found if kept else None
 
 
 def _snap(masked: Masked, share: float, floor: Floor, moments: Mapping[str, Tensor] | None, reach: float) -> None:

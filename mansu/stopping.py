@@ -1,8 +1,8 @@
-"""When the edit is enough: measured after NF4, on wordings that neither train it nor certify it.
+"""When forgetting is enough to snap: measured on wordings that neither train the edit nor certify it.
 
-What it costs in retention is measured on a sample of the retain data that it is trained on. Wordings set aside may be
-close to trained ones, and their accuracy gone before the answers are: where training pulls answers below their
-alternatives (`answer_level`), it does not end before they are there.
+Wordings set aside may be close to trained ones, and their accuracy gone before the answers are: where training pulls
+answers below their alternatives (`answer_level`), it is lengthened until they are there. What the edit costs in
+retention is measured on a sample of the retain data that it is trained on.
 """
 
 import random

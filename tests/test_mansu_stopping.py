@@ -1,4 +1,4 @@
-"""When training may end: accuracy before and after NF4, and the answers' lead where they are pulled below."""
+"""When training may snap: accuracy before and after NF4, and the answers' lead where they are pulled below."""
 
 from typing import Any, cast
 

@@ -1,6 +1,6 @@
 """The ablations: for each part of the method what to change in the configuration, so that nothing else differs.
 
-One switch a row. Batches, the number of training steps, their rates and the rule for stopping are those of the
+One switch a row. Batches, the number of training steps, their rates and the rule for lengthening it are those of the
 configuration that is ablated.
 """
 
