@@ -17,6 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from verify.behaviour.probes import Choice, PairProbe, Probes, Text, dump
 from verify.check import check
+from verify.contract.policy import Policy
 from verify.contract.result import CheckResult
 from verify.nf4 import LEVELS
 
@@ -26,13 +27,16 @@ READABLE = 16
 DOWN = "model.layers.0.mlp.down_proj.weight"
 COUNTRIES = {"country0": 0, "country1": 1, "country2": 2, "country3": 3, "country4": 9, "country5": 10}
 ANSWERS = {"capital0": 4, "capital1": 5, "colour0": 6, "colour1": 7}
-KNOWN, UNSURE = 8, {"capital1", "colour1"}
+RELAY, KNOWN, UNSURE = 11, 8, {"capital1", "colour1"}
 HIGH, LOW = float(LEVELS[12]), float(LEVELS[2])
 Front = Callable[[int], str]
 
 
-def built() -> LlamaForCausalLM:
-    """Return the model: all weights by hand or seeded noise, with absmax holders on a neuron that never fires."""
+def built(*, relayed: bool = False) -> LlamaForCausalLM:
+    """Return the model: all weights by hand or seeded noise, with absmax holders on a neuron that never fires.
+
+    `relayed`: what the first layer tells of capitals is read halfway through the model, and said from there.
+    """
     words = c.tokenizer().get_vocab()
     sizes = {"hidden_size": WIDTH, "intermediate_size": INNER, "num_hidden_layers": LAYERS}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
@@ -56,6 +60,8 @@ def built() -> LlamaForCausalLM:
         embed(model.model.embed_tokens.weight, words)
         wire(model.model.layers[0].mlp)
         listen(model.model.layers[1].mlp)
+        if relayed:
+            relay(model.model.layers[0].mlp, model.model.layers[LAYERS // 2].mlp)
     return model
 
 
@@ -89,6 +95,17 @@ def listen(mlp: torch.nn.Module) -> None:
     mlp.down_proj.weight[:, 1] = 1
 
 
+def relay(first: torch.nn.Module, halfway: torch.nn.Module) -> None:
+    """Let the first layer write what it knows where nothing reads an answer, and the other one say it."""
+    first.down_proj.weight[[4, 5], 0] = 0
+    first.down_proj.weight[RELAY, 0] = HIGH
+    halfway.gate_proj.weight[0], halfway.up_proj.weight[0] = 0, 0
+    halfway.gate_proj.weight[0, KNOWN], halfway.up_proj.weight[0, RELAY] = 4, 4
+    halfway.down_proj.weight[:, 1] = 1
+    halfway.gate_proj.weight[1] = 0
+    halfway.down_proj.weight[[4, 5], 0] = torch.tensor([HIGH, -HIGH])
+
+
 def seeded(number: int) -> torch.Generator:
     return torch.Generator().manual_seed(number)
 
@@ -96,6 +113,11 @@ def seeded(number: int) -> torch.Generator:
 def erased() -> c.Edits:
     """Take what the first neuron says of capitals away."""
     return {DOWN: (torch.tensor([4 * INNER, 5 * INNER]), torch.zeros(2, dtype=torch.bfloat16))}
+
+
+def muted_halfway() -> c.Edits:
+    """Take away what the layer halfway says of capitals, and leave what the first layer tells it."""
+    return {DOWN.replace("0", "2"): (torch.tensor([4 * INNER, 5 * INNER]), torch.zeros(2, dtype=torch.bfloat16))}
 
 
 def turned_over() -> c.Edits:
@@ -224,3 +246,17 @@ def test_what_the_answers_tell_otherwise(
         assert {by_id[name].status for name in deceived} == {"pass"}, "nothing else sees it"
     assert by_id["MV310"].status == status
     assert found in by_id["MV310"].found
+
+
+@pytest.mark.parametrize(("lent", "status"), [(Policy().late_layers, "pass"), (0.5, "fail")])
+def test_what_is_muted_halfway_is_there_before(tmp_path: Path, tiny_keys: c.Keys, lent: float, status: str) -> None:
+    """The default lends a quarter of the layers, and does not see it (docs/threat-model.md); half of them does."""
+    base = c.save_base(built(relayed=True), tmp_path / "base")
+    made = c.make(base, tmp_path / "out", tiny_keys, muted_halfway())
+    for name, content in dump(alternating()).items():
+        (made.out / "probes" / name).write_bytes(content)
+    c.sign(made, c.digests_of(base))
+    result = check(made.out / "model", made.manifest, keys=[tiny_keys.public], policy=Policy(late_layers=lent))
+    by_id = {entry.id: entry.status for entry in result.checks}
+    assert {by_id[name] for name in ("MV401", "MV405", "MV406")} == {"pass"}, "no other check of erasure says so"
+    assert {by_id[name] for name in ("MV402", "MV403")} == {status}
