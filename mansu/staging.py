@@ -1,7 +1,7 @@
 """Folders that appear whole or not at all, and what the parts of a certificate are called."""
 
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +21,10 @@ def staging(out: Path, what: str = "the certificate") -> Iterator[Path]:
     `what` is what errors call it. Raises `UsageError` ME220 if `out` exists or its parent cannot be written.
     """
     refuse_existing(out)
-    try:
+    folder = out.parent / f".{out.name}.{secrets.token_hex(8)}.partial"
+    try:  # before the folder is there: an interrupt may come as soon as it is
         out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    except OSError as error:
-        raise _not_written(out, error, what) from error
-    try:
+        folder.mkdir(mode=0o700)
         yield folder
         folder.chmod(0o755)
         for inner in (*sorted(path for path in folder.rglob("*") if path.is_dir()), folder):
