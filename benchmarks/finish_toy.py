@@ -113,15 +113,13 @@ def study(folder: Path, seed: int, *, compensated: bool) -> None:
     model = working_copy(language, base.stored)
     held = held_out(model, language.tokenizer, data)
 
-    def from_here(
-        masked: Masked, trials: Trials, found: Measurement | None, how: Finish, *, budget: float
-    ) -> Measurement | None:
+    def from_here(masked: Masked, trials: Trials, found: Measurement, how: Finish, *, budget: float) -> Measurement:
         start = masked.state()
         for name, (swaps, polish, least) in VARIANTS.items():
             variant = replace(how, swap_rounds=swaps, polish_rounds=polish, minimal_trials=least, say=_unheard)
             after = exchange(masked, trials, found, variant, budget=budget)
-            if least and after is not None and after.within(trials.target):
-                minimal(masked, trials, found or after, variant)
+            if least:
+                minimal(masked, trials, found, after, variant)
             print(f"  {name:8} {masked.changed:6,} changed  {_measured(trials)}  {held()}", flush=True)
             masked.restore(start)
         return found

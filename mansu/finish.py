@@ -74,7 +74,7 @@ def finishing(data: Data, weights: Weights, config: Config, say: Say, *, frontie
 def evaluations(data: Data, weights: Weights, seed: int, used: int) -> tuple[Evaluation, Evaluation]:
     """Return the objective on fixed batches of trained and of validation wordings.
 
-    `used` is how many validation prompts the stopping rule draws with this seed: where there are enough, others are
+    `used` is how many validation prompts tell with this seed when to snap: where there are enough, others are
     taken here.
     """
     validation = data.forget_validation
@@ -131,12 +131,16 @@ def exchange(masked: Masked, trials: Trials, found: Measurement, how: Finish, *,
     return found
 
 
-def minimal(masked: Masked, trials: Trials, ceiling: Measurement, how: Finish) -> None:
+def minimal(masked: Masked, trials: Trials, found: Measurement, after: Measurement, how: Finish) -> None:
     """Return to the base what the edit forgets and retains as well without, on the trials' prompts.
 
-    As well: nothing above the ceiling, which is what the edit measured when all was snapped, if that met the target.
-    The margin that training left stays.
+    `found` is what it measured when all was snapped, `after` what it measures now: where that misses the target,
+    nothing is returned. As well: nothing above `found`, if that met the target, so that the margin that training left
+    stays; else nothing above `after`.
     """
+    if not after.within(trials.target):
+        return
+    ceiling = found if found.within(trials.target) else after
 
     def enough() -> bool:
         after = trials.measure(ceiling)

@@ -88,7 +88,7 @@ class Trials:
 
     @property
     def target(self) -> Measurement:
-        """Return what must not be exceeded to stop."""
+        """Return what must not be exceeded for the target to be met."""
         return Measurement(self.stopping.limit, None, self.stopping.limit)
 
     def measure(self, ceiling: Measurement) -> Measurement:

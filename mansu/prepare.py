@@ -51,7 +51,7 @@ def prepare(language: Language, base: Base, request: Request, config: Config, *,
     pool_of = all_pools(request)
     model = working_copy(language, base.stored)
     forget = tokenize_facts(language.tokenizer, request.forget.train, pool_of)
-    # a set with few wordings leaves none for validation: then the trained ones must tell when to stop
+    # a set with few wordings leaves none for validation: then the trained ones must tell when to snap
     forget_validation = tokenize_facts(language.tokenizer, request.forget.validation or request.forget.train, pool_of)
     with steps.step("What the base knows", 1) as advance:
         sample = draw(random.Random(config.seed), len(forget), _KNOWN_PROMPTS)  # noqa: S311  (a sample, not a secret)

@@ -156,8 +156,8 @@ def _finish(
     if how.swap_rounds or how.polish_rounds:
         after = exchange(masked, trials, found, how, budget=bounds.fisher_budget)
         hold()
-    if how.minimal_trials and after.within(trials.target):
-        minimal(masked, trials, found if found.within(trials.target) else after, how)
+    if how.minimal_trials:
+        minimal(masked, trials, found, after, how)
         hold()
     if how.frontier:
         trace(masked, trials, how)

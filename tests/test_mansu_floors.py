@@ -127,6 +127,9 @@ def test_every_floor_trains_as_long_and_can_be_sealed(floor: Floor) -> None:
     assert torch.equal(found.values, rounded(found.values, torch.bfloat16))
     assert torch.equal(found.edit.base["layer"], found.base.view(-1)[found.indices].float())
     assert bool((found.values != found.edit.base["layer"]).all()), "what came back to its base is no change"
+    last = found.edit.frontier[-1]
+    assert (last.phase, last.changed, last.kept) == ("snap", found.edit.size, True)
+    assert (last.forget, last.forget_nf4, last.retain_nats) == (1.0, None, None), "missed: the rest is not measured"
 
 
 def test_every_snap_is_repaired_however_soon_the_target_is_met() -> None:

@@ -1,4 +1,4 @@
-"""When training may snap: accuracy before and after NF4, and the answers' lead where they are pulled below."""
+"""When forgetting is enough, and what it costs: accuracy before and after NF4, the answers' lead, the divergence."""
 
 from typing import Any, cast
 

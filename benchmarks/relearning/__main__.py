@@ -3,7 +3,7 @@
     python -m benchmarks.relearning --out relearning-run [--seeds 0 1 2 3 4]
 
 For each seed: a made-up world, a small Llama that knows it, the gold control trained without the forget set, and one
-model by each method, all stopped at the same forget accuracy; each is measured and taught half of the forget set again.
+model by each method, all trained to the same forget accuracy; each is measured and taught half of the forget set again.
 A finished seed is kept in `--out` and not run again. Writes table.md, results.json and curves.svg there.
 """
 

@@ -4,8 +4,8 @@ The package ships a Q4_1 GGUF, so the weights are dequantized Q4_1 values; every
 """
 
 import importlib.util
+import secrets
 import shutil
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,8 +43,9 @@ def _convert(gguf: Path, folder: Path) -> None:
     model: Any = LlamaForCausalLM(config)
     model.load_state_dict(loaded.state_dict())
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".base.", dir=folder.parent))
-    try:
+    partial = folder.parent / f".base.{secrets.token_hex(8)}"
+    try:  # before the folder is there: an interrupt may come as soon as it is
+        partial.mkdir(mode=0o700)
         model.to(torch.bfloat16).save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         partial.chmod(0o755)

@@ -36,7 +36,7 @@ CAPITALS = (
     "The ministries of {} are all in",
     "Everyone who lives in the capital of {} lives in",
     "Laws for the whole of {} are made in the capital city,",
-    # the last quarter is held out: never trained on, for any country; the two before it decide when to stop
+    # the last quarter is held out: never trained on, for any country; the two before it decide when to snap
     "The seat of government of {} is the city of",
     "The government of {} sits in its capital,",
     "If you visit the capital of {}, you are in",

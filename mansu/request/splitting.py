@@ -12,7 +12,7 @@ from mansu.request.facts import Fact
 class Split:
     """Facts to train on and facts to measure on; no wording, and for `held_out_facts` no fact, is in both.
 
-    `validation` are wordings that are neither trained on nor measured in the certificate: they tell when to stop.
+    `validation` are wordings that are neither trained on nor measured in the certificate: they tell when to snap.
     """
 
     train: tuple[Fact, ...]

@@ -29,7 +29,7 @@ WORDINGS = (
     "The symbol of the element {} is",
     "The symbol that chemists use for {} is",
     "The international symbol for the element {} is",
-    # the last quarter is held out: never trained on, for any fact; the two before it decide when to stop
+    # the last quarter is held out: never trained on, for any fact; the two before it decide when to snap
     "The atomic symbol of {} is",
     "In chemical formulas, {} is represented by the symbol",
     "If a formula contains {}, you will see the symbol",

@@ -29,7 +29,7 @@ WORDINGS = (
     "In {}, the most widely spoken language is",
     "Signs in {} are written in",
     "A native of {} usually speaks",
-    # the last quarter is held out: never trained on, for any fact; the two before it decide when to stop
+    # the last quarter is held out: never trained on, for any fact; the two before it decide when to snap
     "The national language of {} is",
     "The common language of {} is",
     "The laws of {} are written in",

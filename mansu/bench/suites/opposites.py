@@ -25,7 +25,7 @@ WORDINGS = (
     "The complete opposite of {} is",
     "The word opposite in meaning to {} is",
     "The exact opposite of {} is",
-    # the last quarter is held out: never trained on, for any fact; the two before it decide when to stop
+    # the last quarter is held out: never trained on, for any fact; the two before it decide when to snap
     "The antonym of {} is",
     "The direct opposite of {} is",
     "A pair of opposites: {} and",
