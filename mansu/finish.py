@@ -118,7 +118,7 @@ def exchange(masked: Masked, trials: Trials, found: Measurement, how: Finish, *,
         if not better.kept:
             continue
         met = found.within(trials.target)
-        ceiling = Measurement(trials.stopping.limit, found.retain if met else None, trials.stopping.limit)
+        ceiling = replace(trials.target, retain=found.retain) if met else trials.target
         after = trials.measure(ceiling)
         kept = not met or after.within(ceiling)
         trials.record("exchange", masked.changed, after, kept=kept)

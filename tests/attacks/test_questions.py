@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from verify.behaviour.probes import Choice, PairProbe, Probes, Text, dump
-from verify.check import check
+from verify.check import DEFAULT_POLICY, check
 from verify.contract.policy import Policy
-from verify.contract.result import CheckResult
+from verify.contract.result import CheckResult, Result
 from verify.nf4 import LEVELS
 
 WIDTH, INNER, LAYERS = 64, 128, 4
@@ -188,6 +188,23 @@ def alternating() -> Probes:
     )
 
 
+def checked(
+    folder: Path,
+    keys: c.Keys,
+    model: LlamaForCausalLM,
+    edits: c.Edits,
+    asked: Probes,
+    policy: Policy = DEFAULT_POLICY,
+) -> Result:
+    """Certify an edit of a model with these probes, and return what the verifier says of it."""
+    base = c.save_base(model, folder / "base")
+    made = c.make(base, folder / "out", keys, edits)
+    for name, content in dump(asked).items():
+        (made.out / "probes" / name).write_bytes(content)
+    c.sign(made, c.digests_of(base))
+    return check(made.out / "model", made.manifest, keys=[keys.public], policy=policy)
+
+
 @pytest.mark.parametrize(
     ("edits", "front", "asked", "pair", "undecided", "found"),
     [
@@ -207,12 +224,7 @@ def test_what_says_nothing_decides_nothing(
     undecided: str,
     found: str,
 ) -> None:
-    base = c.save_base(built(), tmp_path / "base")
-    made = c.make(base, tmp_path / "out", tiny_keys, edits())
-    for name, content in dump(probes(front, asked, pair)).items():
-        (made.out / "probes" / name).write_bytes(content)
-    c.sign(made, c.digests_of(base))
-    result = check(made.out / "model", made.manifest, keys=[tiny_keys.public])
+    result = checked(tmp_path, tiny_keys, built(), edits(), probes(front, asked, pair))
     by_id: dict[str, CheckResult] = {entry.id: entry for entry in result.checks}
     assert by_id["MV304"].status in {"pass", "undecided"}, "to all appearances it is forgotten"
     assert by_id[undecided].status == "undecided"
@@ -234,12 +246,7 @@ def test_what_says_nothing_decides_nothing(
 def test_what_the_answers_tell_otherwise(
     tmp_path: Path, tiny_keys: c.Keys, edits: Callable[[], c.Edits], status: str, found: str
 ) -> None:
-    base = c.save_base(built(), tmp_path / "base")
-    made = c.make(base, tmp_path / "out", tiny_keys, edits())
-    for name, content in dump(alternating()).items():
-        (made.out / "probes" / name).write_bytes(content)
-    c.sign(made, c.digests_of(base))
-    result = check(made.out / "model", made.manifest, keys=[tiny_keys.public])
+    result = checked(tmp_path, tiny_keys, built(), edits(), alternating())
     by_id: dict[str, CheckResult] = {entry.id: entry for entry in result.checks}
     if status == "fail":
         deceived = ("MV303", "MV304", "MV307", "MV309", "MV401", "MV402", "MV403", "MV405", "MV406")
@@ -251,12 +258,7 @@ def test_what_the_answers_tell_otherwise(
 @pytest.mark.parametrize(("lent", "status"), [(Policy().late_layers, "pass"), (0.5, "fail")])
 def test_what_is_muted_halfway_is_there_before(tmp_path: Path, tiny_keys: c.Keys, lent: float, status: str) -> None:
     """The default lends a quarter of the layers, and does not see it (docs/threat-model.md); half of them does."""
-    base = c.save_base(built(relayed=True), tmp_path / "base")
-    made = c.make(base, tmp_path / "out", tiny_keys, muted_halfway())
-    for name, content in dump(alternating()).items():
-        (made.out / "probes" / name).write_bytes(content)
-    c.sign(made, c.digests_of(base))
-    result = check(made.out / "model", made.manifest, keys=[tiny_keys.public], policy=Policy(late_layers=lent))
+    result = checked(tmp_path, tiny_keys, built(relayed=True), muted_halfway(), alternating(), Policy(late_layers=lent))
     by_id = {entry.id: entry.status for entry in result.checks}
     assert {by_id[name] for name in ("MV401", "MV405", "MV406")} == {"pass"}, "no other check of erasure says so"
     assert {by_id[name] for name in ("MV402", "MV403")} == {status}
