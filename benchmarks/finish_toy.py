@@ -23,18 +23,19 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 import certificates as c
 import requests_tiny as r
 
-from mansu import circuit_edit, solve, unlearn
+from mansu import circuit_edit, unlearn
 from mansu.base import open_base, open_language, working_copy
 from mansu.config import Config
-from mansu.examples import answer_accuracy, last_log_probabilities, tokenize_facts
-from mansu.finish import Finish, exchange, minimal
-from mansu.frontier import Measurement, Trials
-from mansu.masked import Masked
-from mansu.objective import divergence
-from mansu.prepare import prepare
+from mansu.data.examples import answer_accuracy, last_log_probabilities, tokenize_facts
+from mansu.data.prepare import prepare
 from mansu.progress import Steps
 from mansu.request import read_request
-from mansu.stopping import accuracy_after_nf4
+from mansu.solve import solver
+from mansu.solve.finish.finishing import Finish, exchange, minimal
+from mansu.solve.frontier import Measurement, Trials
+from mansu.solve.masked import Masked
+from mansu.solve.objective import divergence
+from mansu.solve.stopping import accuracy_after_nf4
 
 MASK_SHARE = 0.05
 # rounds of swaps, rounds of polish, trials of minimality
@@ -128,7 +129,7 @@ def study(folder: Path, seed: int, *, compensated: bool) -> None:
     circuit_edit.select = lambda *given, size, parameters, **named: choose(  # noqa: ARG005  (the share is another here)
         *given, size=int(MASK_SHARE * parameters), parameters=parameters, **named
     )
-    solve.exchange = from_here
+    solver.exchange = from_here
     circuit_edit.edit_circuit(model, base, data, circuit, config, steps=steps)
     circuit_edit.select = choose
 

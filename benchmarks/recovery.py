@@ -31,9 +31,9 @@ from mansu.bench.study.figure import finished, markers, style
 from mansu.bench.study.training import open_suite
 from mansu.bench.suites import write_suite
 from mansu.config import Config
-from mansu.examples import Prompts, answer_accuracy, last_logits, tokenize_facts
-from mansu.prepare import prepare
-from mansu.probes import all_pools
+from mansu.data.examples import Prompts, answer_accuracy, last_logits, tokenize_facts
+from mansu.data.prepare import prepare
+from mansu.data.probes import all_pools
 from mansu.progress import Steps
 from verify.artefact import write_atomic
 from verify.behaviour.modules import nf4_linears

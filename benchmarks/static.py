@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from mansu.lattice import absmax_holders, lattice
+from mansu.floor.lattice import absmax_holders, lattice
 from verify.artefact import LedgerEntry, load_private, seal, walk, write_key_pair
 from verify.artefact.ledger import write as write_ledger
 from verify.checks.architecture import Architecture, architecture

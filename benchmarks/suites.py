@@ -15,8 +15,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mansu.bench.suites import SUITES, write_suite
-from mansu.examples import answer_accuracy, tokenize_facts
-from mansu.probes import all_pools
+from mansu.data.examples import answer_accuracy, tokenize_facts
+from mansu.data.probes import all_pools
 from mansu.request import Fact, read_request
 
 

@@ -9,20 +9,21 @@ from torch import Tensor, nn
 
 from mansu.base import Base
 from mansu.config import Config
-from mansu.deployed import Deployed, deployed
-from mansu.finish import finishing
-from mansu.floors import Floor
-from mansu.mask import Mask, circuit_regions, everywhere, layer_regions, select
-from mansu.masked import Bounds
-from mansu.objective import Objective, Sizes, Weights, retain_losses
+from mansu.data.prepare import Data
+from mansu.floor.fixing import Floor
+from mansu.mask.saliency import forget_gradient
+from mansu.mask.selection import Mask, circuit_regions, everywhere, layer_regions, select
 from mansu.precision import products
-from mansu.prepare import Data
 from mansu.progress import Steps
-from mansu.retain import Fisher, NullSpace, fisher, null_space, second_moments
-from mansu.saliency import forget_gradient
-from mansu.solve import Edit, Schedule, solve
-from mansu.stopping import stopping
-from mansu.train import Retention
+from mansu.retain.fisher import Fisher, fisher
+from mansu.retain.null_space import NullSpace, null_space, second_moments
+from mansu.solve.deployed import Deployed, deployed
+from mansu.solve.finish.finishing import finishing
+from mansu.solve.masked import Bounds
+from mansu.solve.objective import Objective, Sizes, Weights, retain_losses
+from mansu.solve.solver import Edit, Schedule, solve
+from mansu.solve.stopping import stopping
+from mansu.solve.train import Retention
 from verify.behaviour.modules import nf4_linears, survey
 from verify.checks.permanence import geometry_of
 from verify.circuits import FaithfulCircuit, Family, describe

@@ -15,7 +15,7 @@ MaskChoice = Literal["circuit", "layers", "contrast", "gradient", "random"]
 everywhere, by the forget gradient alone or at random among all that can be edited."""
 
 FloorChoice = Literal["levels", "none", "unfrozen", "bin_width"]
-"""What makes an update large enough for NF4: see `mansu.floors`."""
+"""What makes an update large enough for NF4: see `mansu.floor.fixing`."""
 
 
 class Config(Schema):

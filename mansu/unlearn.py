@@ -1,24 +1,24 @@
-"""One call: request → circuit → mask → retain → solve → seal. Each step is a module with its own result object."""
+"""One call: request → circuit → mask → retain → solve → seal. Each step is a folder with its own result object."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from mansu import seal
 from mansu.base import CPU, open_base, open_language, working_copy
+from mansu.circuit.search import attributed, smallest, split_pairs
 from mansu.circuit_edit import edit_circuit
-from mansu.circuit_search import attributed, smallest, split_pairs
-from mansu.claims import forget_accuracy, measure_claims
 from mansu.config import Config
-from mansu.frontier import Frontier
-from mansu.method import described
-from mansu.prepare import Data, prepare
-from mansu.probes import held_out_probes, training_pairs
+from mansu.data.prepare import Data, prepare
+from mansu.data.probes import held_out_probes, training_pairs
 from mansu.progress import Steps
 from mansu.request import read_request, require_held_out, require_tokens
+from mansu.seal.claims import forget_accuracy, measure_claims
+from mansu.seal.method import described
+from mansu.seal.sealing import Evidence, seal
+from mansu.seal.succession import superseding
+from mansu.solve.frontier import Frontier
 from mansu.staging import refuse_existing, staging
-from mansu.succession import superseding
 from verify.artefact.signing import Signer
 from verify.behaviour.loading import Language
 from verify.circuits import FaithfulCircuit
@@ -101,8 +101,8 @@ def unlearn(
             retain_pairs=config.retain_pairs,
             seed=config.seed,
         )
-        evidence = seal.Evidence(request, config, described(config), _claim(circuit), policy_sha256, succession)
-        statement = seal.seal(
+        evidence = Evidence(request, config, described(config), _claim(circuit), policy_sha256, succession)
+        statement = seal(
             folder,
             base,
             edit,

@@ -13,8 +13,8 @@ from rich.console import Console
 from mansu.base import open_base, open_language
 from mansu.baselines.data import Budget, baseline_data, batches, split_facts
 from mansu.config import Config
+from mansu.data.prepare import Data, prepare
 from mansu.demo.compare import COMPARED, compare_methods
-from mansu.prepare import Data, prepare
 from mansu.progress import Steps
 from mansu.request import Fact, read_request
 from verify.errors import UsageError

@@ -15,7 +15,7 @@ from mansu.baselines.losses import ascent, negative_preference, simple_negative_
 from mansu.baselines.margin import logit_hinge
 from mansu.baselines.steering import direction
 from mansu.baselines.weights import put
-from mansu.examples import Prompts
+from mansu.data.examples import Prompts
 
 BATCH = Batch([0, 5, 7], [1, 2], [3, 9])
 

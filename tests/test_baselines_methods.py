@@ -27,8 +27,8 @@ from mansu.baselines import (
 )
 from mansu.baselines.losses import answer_log_probabilities
 from mansu.baselines.weights import edited_weights, put
-from mansu.examples import Prompts, answer_accuracy
-from mansu.retain import gradients
+from mansu.data.examples import Prompts, answer_accuracy
+from mansu.retain.fisher import gradients
 from verify.artefact import as_torch
 from verify.behaviour.modules import nf4_linears, survey
 from verify.circuits import describe

@@ -15,7 +15,7 @@ from mansu.baselines.method import Editor
 from mansu.baselines.tuning import MOST_RATES, RETENTION_LOSS, Search, next_place
 from mansu.baselines.weights import bin_width_over_update, changed, edited_weights, put
 from mansu.cost import Cost
-from mansu.examples import answer_accuracy
+from mansu.data.examples import answer_accuracy
 from verify.errors import UsageError
 
 QUICK = Budget(steps=6)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mansu.baselines.weights import bin_width_over_update, changed, dense, edited_weights, masked, put, straight_through
-from mansu.examples import last_logits
+from mansu.data.examples import last_logits
 from verify.behaviour.loading import Language, nf4_copy
 from verify.behaviour.modules import nf4_linears
 from verify.nf4 import WIDTHS, dequantize, quantize

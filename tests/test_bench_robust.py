@@ -28,8 +28,8 @@ from mansu.bench.robust.results import RobustRow
 from mansu.bench.robust.translations import LANGUAGES, load
 from mansu.bench.suites import SUITES, elements, opposites, write_suite
 from mansu.bench.suites import languages as spoken
+from mansu.data.examples import Prompts, last_logits, tokenize
 from mansu.demo import sets
-from mansu.examples import Prompts, last_logits, tokenize
 from mansu.request import Request, read_request
 from verify.behaviour.loading import Language
 from verify.errors import UsageError

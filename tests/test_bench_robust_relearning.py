@@ -6,7 +6,7 @@ import tiny_robust as t
 import torch
 
 from mansu.bench.robust import Recipe, RelearningPoint, curve, halves, relearn
-from mansu.examples import tokenize
+from mansu.data.examples import tokenize
 from mansu.request import Split
 from verify.errors import UsageError
 

@@ -20,7 +20,7 @@ from benchmarks.relearning.data import Shape, World, make_tokenizer, make_world
 from benchmarks.relearning.measuring import Attack, Circuits, Measured, Point, Yardstick, make_yardstick, measure
 from benchmarks.relearning.table import BASE, markdown, write
 from benchmarks.relearning.training import Recipe, new_model, train
-from mansu.examples import answer_accuracy
+from mansu.data.examples import answer_accuracy
 from mansu.progress import Steps
 
 SHAPE = Shape(people=16, answers=4, filler=60)

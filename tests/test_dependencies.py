@@ -1,6 +1,7 @@
 """The floors of the house, by reading every import: a file imports only from floors below its own."""
 
 import ast
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,21 @@ FLOORS: dict[str, int] = {
     "verify.cli": 5,
 }
 """Part of the verifier → floor (DESIGN section 8)."""
-DRAWING = "mansu.circuit_report"
+STEPS: dict[str, int] = {
+    "mansu.config": 0,
+    "mansu.request": 0,
+    "mansu.data": 1,
+    "mansu.circuit": 2,
+    "mansu.retain": 2,
+    "mansu.floor": 2,
+    "mansu.mask": 3,
+    "mansu.solve": 4,
+    "mansu.circuit_edit": 5,
+    "mansu.seal": 5,
+    "mansu.unlearn": 6,
+}
+"""Step of the engine's pipeline → its place: none knows of a later one, nor of one beside it."""
+DRAWING = "mansu.circuit.report"
 """The one module of the engine that uses the reports: its picture is the certificate's, drawn by the same code from the
 same data (`verify.contract.circuit`). No circle can come of it, since reports know nothing but the contract."""
 SOURCES = sorted(path for part in ("verify", "reports", "mansu") for path in (ROOT / part).rglob("*.py"))
@@ -46,9 +61,9 @@ def imports(path: Path) -> set[str]:
     return found
 
 
-def part_of(name: str) -> str | None:
-    """Return the part of the verifier that a dotted name lies in, or None outside of it."""
-    return next((part for part in FLOORS if name == part or name.startswith(f"{part}.")), None)
+def part_of(name: str, floors: Mapping[str, int] = FLOORS) -> str | None:
+    """Return the part that a dotted name lies in, or None outside of all."""
+    return next((part for part in floors if name == part or name.startswith(f"{part}.")), None)
 
 
 def within(name: str, package: str) -> bool:
@@ -57,7 +72,7 @@ def within(name: str, package: str) -> bool:
 
 def test_there_is_something_to_read() -> None:
     modules = {module_of(path) for path in SOURCES}
-    assert {"verify.cli.command", "reports.render", "mansu.seal"} <= modules
+    assert {"verify.cli.command", "reports.render", "mansu.seal.sealing"} <= modules
     assert all(part_of(module) for module in modules if within(module, "verify") and module != "verify")
 
 
@@ -73,6 +88,9 @@ def test_floors(path: Path) -> None:
                 assert FLOORS[other] < FLOORS[part], f"{module} imports {name} from a floor not below its own"
         if within(module, "mansu"):
             assert module == DRAWING or not within(name, "reports"), f"{module} imports {name}"
+            step, other = part_of(module, STEPS), part_of(name, STEPS)
+            if step is not None and other is not None and step != other:
+                assert STEPS[other] < STEPS[step], f"{module} imports {name} from a step that is not before its own"
         if within(module, "reports"):
             assert not within(name, "mansu"), f"{module} imports {name}"
             assert not within(name, "verify") or within(name, "verify.contract"), f"{module} imports {name}"

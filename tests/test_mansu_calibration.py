@@ -23,7 +23,7 @@ from mansu.calibration.run import Job, calibrate
 from mansu.calibration.text import shown
 from mansu.calibration.training import Recipe, head_only, last_mlp_only
 from mansu.config import Config
-from mansu.probes import held_out_probes
+from mansu.data.probes import held_out_probes
 from mansu.progress import Steps
 from mansu.request import read_request
 from verify.behaviour.loading import variant

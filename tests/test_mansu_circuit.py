@@ -19,8 +19,8 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from mansu.base import open_base, open_language
-from mansu.circuit_report import Job, notes, report
-from mansu.probes import training_pairs
+from mansu.circuit.report import Job, notes, report
+from mansu.data.probes import training_pairs
 from mansu.progress import Steps
 from mansu.request import pools, read_forget
 from reports import render_circuit

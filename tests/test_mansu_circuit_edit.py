@@ -2,9 +2,9 @@
 
 from mansu.circuit_edit import schedule_of, weights_of
 from mansu.config import Config
-from mansu.floors import Floor
-from mansu.objective import Weights
-from mansu.solve import Schedule
+from mansu.floor.fixing import Floor
+from mansu.solve.objective import Weights
+from mansu.solve.solver import Schedule
 
 
 def test_the_schedule_is_the_configuration_s() -> None:

@@ -1,6 +1,6 @@
 """What the engine says it reached, from its own claims."""
 
-from mansu.claims import forget_accuracy
+from mansu.seal.claims import forget_accuracy
 from verify.contract.manifest import Claim
 from verify.contract.schema import Estimate
 

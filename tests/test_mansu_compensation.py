@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mansu.compensation import DAMPING, compensate, compensation
-from mansu.floors import Floor
-from mansu.solve import _snap
+from mansu.floor.fixing import Floor
+from mansu.solve.compensation import DAMPING, compensate, compensation
+from mansu.solve.solver import _snap
 
 
 def case(seed: int, rows: int, width: int, count: int) -> tuple[torch.Tensor, ...]:
@@ -68,7 +68,7 @@ def test_it_is_the_damped_least_squares_solution(seed: int, rows: int, width: in
 def test_rows_are_solved_alike_however_they_are_batched(monkeypatch: object) -> None:
     indices, errors, free, inputs = case(5, 9, 24, 150)
     together = compensation(indices, errors, free, inputs.T @ inputs)
-    monkeypatch.setattr("mansu.compensation._ENTRIES", 1)  # type: ignore[attr-defined]
+    monkeypatch.setattr("mansu.solve.compensation._ENTRIES", 1)  # type: ignore[attr-defined]
     alone = compensation(indices, errors, free, inputs.T @ inputs)
     torch.testing.assert_close(together, alone)
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_baselines import prompts
 
-from mansu.contexts import MOST, Contexts, contexts
-from mansu.examples import Prompts
+from mansu.data.contexts import MOST, Contexts, contexts
+from mansu.data.examples import Prompts
 from mansu.request import Fact
 
 

@@ -7,11 +7,11 @@ import torch
 from tiny_baselines import known
 from torch import Tensor
 
-from mansu.deployed import Deployed, deployed
-from mansu.lattice import absmax_holders
-from mansu.mask import Mask
-from mansu.masked import Bounds, Masked, masked_parameters
-from mansu.objective import retain_divergences
+from mansu.floor.lattice import absmax_holders
+from mansu.mask.selection import Mask
+from mansu.solve.deployed import Deployed, deployed
+from mansu.solve.masked import Bounds, Masked, masked_parameters
+from mansu.solve.objective import retain_divergences
 from verify.behaviour.modules import nf4_linears
 from verify.nf4 import dequantize, quantize
 from verify.nf4.rows import Geometry

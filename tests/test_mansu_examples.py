@@ -4,7 +4,7 @@ import pytest
 import torch
 from test_circuits_families import FAMILIES, VOCABULARY, tiny
 
-from mansu.examples import Prompts, last_logits
+from mansu.data.examples import Prompts, last_logits
 
 
 def some_prompts(lengths: tuple[int, ...]) -> Prompts:
@@ -26,7 +26,7 @@ def test_a_packed_prompt_sees_itself_alone(name: str) -> None:
 
 
 def test_packs_hold_every_chosen_prompt_once_and_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mansu.examples._PACK", 12)
+    monkeypatch.setattr("mansu.data.examples._PACK", 12)
     prompts = some_prompts((5, 20, 9, 3, 7))
     packs = list(prompts.packs([4, 1, 0, 3, 2]))
     assert [pack["input_ids"].shape[1] for pack in packs] == [7, 20, 8, 9]
@@ -35,14 +35,14 @@ def test_packs_hold_every_chosen_prompt_once_and_stay_small(monkeypatch: pytest.
 
 
 def test_a_gpu_is_given_more_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mansu.examples._PACK", 12)
+    monkeypatch.setattr("mansu.data.examples._PACK", 12)
     (pack,) = some_prompts((5, 20, 9, 3, 7)).packs(range(5), device=torch.device("meta"))
     assert pack["input_ids"].shape == (1, 44)
     assert {values.device.type for values in pack.values()} == {"meta"}
 
 
 def test_filled_rows_have_few_lengths_and_the_same_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mansu.examples._PACK", 12)
+    monkeypatch.setattr("mansu.data.examples._PACK", 12)
     prompts = some_prompts((5, 20, 9, 3, 7))
     packs = list(prompts.packs([4, 1, 0, 3, 2], multiple=8))
     assert [pack["input_ids"].shape[1] for pack in packs] == [8, 24, 8, 16]

@@ -10,7 +10,7 @@ from test_circuits_families import FAMILIES
 from test_mansu_unlearn import known_facts, run
 from torch import nn
 
-from mansu.mask import circuit_regions
+from mansu.mask.selection import circuit_regions
 from verify.behaviour.modules import nf4_linears
 from verify.check import check
 from verify.circuits import describe, full_circuit

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from mansu import finish
-from mansu.finish import exchange, minimal
-from mansu.frontier import Measurement
+from mansu.solve.finish import finishing
+from mansu.solve.finish.finishing import exchange, minimal
+from mansu.solve.frontier import Measurement
 
 TARGET = Measurement(0.1, None, 0.1)
 MET, BETTER = Measurement(0.05, 0.02, 0.05), Measurement(0.04, 0.01, 0.04)
@@ -48,10 +48,10 @@ class Scene:
 def _without_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what needs gradients: the order of the moves, and the moves."""
     better = SimpleNamespace(kept=3, value=0.5)
-    monkeypatch.setattr(finish, "curvature", lambda *_: torch.zeros(5))
-    monkeypatch.setattr(finish, "least_useful", lambda *_: torch.arange(5))
-    monkeypatch.setattr(finish, "shrink", lambda _masked, _order, enough, **_: int(enough()))
-    monkeypatch.setattr(finish, "swap", lambda *_, **__: (1.0, better))
+    monkeypatch.setattr(finishing, "curvature", lambda *_: torch.zeros(5))
+    monkeypatch.setattr(finishing, "least_useful", lambda *_: torch.arange(5))
+    monkeypatch.setattr(finishing, "shrink", lambda _masked, _order, enough, **_: int(enough()))
+    monkeypatch.setattr(finishing, "swap", lambda *_, **__: (1.0, better))
 
 
 @pytest.mark.parametrize(

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from test_mansu_unlearn import QUICK, known_facts, run
 from torch import Tensor, nn
 
-from mansu import solve as solve_module
-from mansu.floors import Floor, rounded, scaled_up
-from mansu.frontier import Stopping
-from mansu.lattice import absmax_holders, lattice
-from mansu.mask import Mask
-from mansu.masked import Bounds
-from mansu.method import described
-from mansu.retain import NullSpace
-from mansu.solve import Edit, Schedule, solve
-from mansu.train import Retention, train
+from mansu.floor.fixing import Floor, rounded, scaled_up
+from mansu.floor.lattice import absmax_holders, lattice
+from mansu.mask.selection import Mask
+from mansu.retain.null_space import NullSpace
+from mansu.seal.method import described
+from mansu.solve import solver
+from mansu.solve.frontier import Stopping
+from mansu.solve.masked import Bounds
+from mansu.solve.solver import Edit, Schedule, solve
+from mansu.solve.train import Retention, train
 from verify.check import check
 from verify.nf4 import LEVELS, Survival, quantize, survival
 from verify.nf4.rows import Geometry
@@ -282,6 +282,6 @@ def test_a_lengthening_trains_on_what_leads(monkeypatch: pytest.MonkeyPatch) -> 
         called.append((objective.name, named["steps"]))
         train(model, masked, objective, retained, **named)
 
-    monkeypatch.setattr(solve_module, "train", watched)
+    monkeypatch.setattr(solver, "train", watched)
     solved(Floor(), extensions=3)
     assert called == [("whole", 12), *[("leading", 4)] * 3, *[("whole", 4)] * 2]

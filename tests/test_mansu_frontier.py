@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mansu.frontier import Frontier, Measurement, Stopping, Trials, require_folder, write_frontier
+from mansu.solve.frontier import Frontier, Measurement, Stopping, Trials, require_folder, write_frontier
 from verify.errors import UsageError
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from mansu.lattice import absmax_holders, lattice, snap
+from mansu.floor.lattice import absmax_holders, lattice, snap
 from verify.nf4 import quantize, survival
 from verify.nf4.rows import ROW_IDS, Geometry
 from verify.nf4.stream import TensorStream

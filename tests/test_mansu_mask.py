@@ -12,9 +12,10 @@ from test_mansu_unlearn import QUICK, known_facts, run
 from torch import Tensor, nn
 
 from mansu.config import MaskChoice
-from mansu.lattice import absmax_holders
-from mansu.mask import Mask, everywhere, layer_regions, select
-from mansu.retain import Fisher, NullSpace
+from mansu.floor.lattice import absmax_holders
+from mansu.mask.selection import Mask, everywhere, layer_regions, select
+from mansu.retain.fisher import Fisher
+from mansu.retain.null_space import NullSpace
 from verify.behaviour.modules import nf4_linears
 from verify.check import check
 from verify.circuits import describe

@@ -4,7 +4,7 @@ import pytest
 
 from mansu.bench.ablations import ABLATIONS, ablated
 from mansu.config import Config
-from mansu.method import described
+from mansu.seal.method import described
 
 USUAL = "circuit-restricted masked training with progressive snapping to NF4 levels"
 SAID = {

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mansu.minimal import least_useful, returned, shrink
-from mansu.moves import Kept, Proposals, Slope, best_moves, keep_what_helps, returns
-from mansu.polish import polish
-from mansu.swaps import swap
+from mansu.solve.finish.minimal import least_useful, returned, shrink
+from mansu.solve.finish.moves import Kept, Proposals, Slope, best_moves, keep_what_helps, returns
+from mansu.solve.finish.polish import polish
+from mansu.solve.finish.swaps import swap
 
 seeds = st.integers(0, 2**16)
 

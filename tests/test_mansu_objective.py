@@ -8,7 +8,8 @@ import pytest
 import torch
 from tiny_baselines import known
 
-from mansu.objective import (
+from mansu.data.prepare import predicted
+from mansu.solve.objective import (
     Divergences,
     Objective,
     Sizes,
@@ -18,8 +19,7 @@ from mansu.objective import (
     forget_term,
     retain_divergences,
 )
-from mansu.prepare import predicted
-from mansu.standing import leads
+from mansu.solve.standing import leads
 
 POOL = [(1, 2, 3)]
 ANSWER = torch.tensor([1])

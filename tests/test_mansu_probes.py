@@ -9,7 +9,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
-from mansu.probes import contrast_pairs, training_pairs
+from mansu.data.probes import contrast_pairs, training_pairs
 from mansu.request import Fact, pools, read_request
 
 

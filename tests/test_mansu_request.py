@@ -6,7 +6,7 @@ import certificates as c
 import pytest
 import requests_tiny as r
 
-from mansu.probes import all_pools
+from mansu.data.probes import all_pools
 from mansu.request import Request, pools, read_request, require_held_out, require_tokens
 from verify.errors import UsageError
 

@@ -3,9 +3,10 @@
 import certificates as c
 import torch
 
-from mansu.examples import Prompts, Texts
-from mansu.retain import Fisher, NullSpace, fisher, null_space, second_moments
-from mansu.sampled import gradients_at
+from mansu.data.examples import Prompts, Texts
+from mansu.retain.fisher import Fisher, fisher
+from mansu.retain.null_space import NullSpace, null_space, second_moments
+from mansu.solve.sampled import gradients_at
 from verify.behaviour.modules import nf4_linears
 
 

@@ -4,8 +4,9 @@ import certificates as c
 import pytest
 import torch
 
-from mansu.retain import NullSpace, gradients
-from mansu.sampled import gradients_at
+from mansu.retain.fisher import gradients
+from mansu.retain.null_space import NullSpace
+from mansu.solve.sampled import gradients_at
 from verify.behaviour.modules import nf4_linears
 
 IDS = torch.tensor([[3, 4, 5, 9], [5, 6, 7, 8]])

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mansu.objective import divergence
-from mansu.standing import common_shift, leads, log_odds
+from mansu.solve.objective import divergence
+from mansu.solve.standing import common_shift, leads, log_odds
 
 POOLS = ((0, 1, 2), (0, 1, 2), (3, 4), (3, 4))
 ANSWERS = torch.tensor([0, 2, 3, 4])

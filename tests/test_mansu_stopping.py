@@ -7,9 +7,9 @@ import torch
 from tiny_baselines import known
 
 from mansu.config import Config
-from mansu.frontier import Stopping
-from mansu.prepare import Data
-from mansu.stopping import accuracy_after_nf4, stopping
+from mansu.data.prepare import Data
+from mansu.solve.frontier import Stopping
+from mansu.solve.stopping import accuracy_after_nf4, stopping
 
 
 def rule(level: float) -> Stopping:

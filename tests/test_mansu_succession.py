@@ -6,7 +6,7 @@ from pathlib import Path
 import certificates as c
 import pytest
 
-from mansu.succession import FIRST, Succession, superseding
+from mansu.seal.succession import FIRST, Succession, superseding
 from verify.artefact.bundle import unverified_payload
 from verify.errors import UsageError
 

@@ -14,12 +14,12 @@ import requests_tiny as r
 import torch
 from rich.console import Console
 
-from mansu import tradeoff as t
 from mansu.base import open_base, quantized_weights
 from mansu.baselines import export
 from mansu.config import Config
 from mansu.progress import Steps
-from mansu.tradeoff_report import figure, report, tables
+from mansu.tradeoff import measure as t
+from mansu.tradeoff.report import figure, report, tables
 from verify.artefact import as_torch
 from verify.errors import UsageError
 from verify.nf4 import quantize

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_masked import BOUNDS, Layer, tiny
 
-from mansu.masked import Bounds
-from mansu.retain import NullSpace
-from mansu.train import Retention, train
+from mansu.retain.null_space import NullSpace
+from mansu.solve.masked import Bounds
+from mansu.solve.train import Retention, train
 
 
 def trained(*, steps: int = 8, bounds: Bounds = BOUNDS, fixed: float = 0.0) -> Layer:

@@ -17,10 +17,10 @@ import torch
 from rich.console import Console
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from mansu import seal
 from mansu.cli import main as mansu_command
 from mansu.config import Config
 from mansu.progress import Steps
+from mansu.seal import sealing
 from mansu.unlearn import Outcome, unlearn
 from verify.artefact.signing import load_signer
 from verify.check import check
@@ -244,7 +244,7 @@ def test_a_full_disk_leaves_nothing_behind(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(seal, "write_ledger", full)
+    monkeypatch.setattr(sealing, "write_ledger", full)
     with pytest.raises(UsageError, match="could not be written") as caught:
         run(knowing, tmp_path, tiny_keys, forget=known_facts())
     assert "No space left" in caught.value.found

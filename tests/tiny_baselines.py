@@ -9,8 +9,7 @@ import tiny_unlearning as t
 import torch
 
 from mansu.baselines.data import BaselineData
-from mansu.examples import Prompts, Texts, last_log_probabilities, text_log_probabilities
-from mansu.objective import Retained
+from mansu.data.examples import Prompts, Retained, Texts, last_log_probabilities, text_log_probabilities
 from verify.behaviour.loading import empty_model, fill
 
 

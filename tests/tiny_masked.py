@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mansu.lattice import absmax_holders
-from mansu.mask import Mask
-from mansu.masked import Bounds, Masked, masked_parameters
-from mansu.moves import Slope
-from mansu.sampled import gradients_at
+from mansu.floor.lattice import absmax_holders
+from mansu.mask.selection import Mask
+from mansu.solve.finish.moves import Slope
+from mansu.solve.masked import Bounds, Masked, masked_parameters
+from mansu.solve.sampled import gradients_at
 from verify.nf4.rows import ROW_IDS, Geometry
 from verify.nf4.stream import TensorStream
 

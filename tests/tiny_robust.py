@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mansu.baselines.training import descend
 from mansu.baselines.weights import dense
-from mansu.examples import last_logits
+from mansu.data.examples import last_logits
 from mansu.request import Fact, Request, Split
 from verify.behaviour.loading import Language
 

@@ -25,7 +25,7 @@ from benchmarks.relearning.data import Shape, make_tokenizer, make_world
 from benchmarks.relearning.measuring import Attack, Measured, make_yardstick, measure
 from benchmarks.relearning.table import BASE, GOLD, replace, write
 from benchmarks.relearning.training import Recipe, train
-from mansu.examples import answer_accuracy
+from mansu.data.examples import answer_accuracy
 from mansu.progress import Steps
 from verify.contract.policy import Policy
 

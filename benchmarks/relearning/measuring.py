@@ -14,11 +14,11 @@ from transformers import PreTrainedTokenizerFast
 from benchmarks.relearning.data import World, rows_of
 from benchmarks.relearning.methods import HELD_OUT, prompts_of
 from benchmarks.relearning.training import text_loss
-from mansu.examples import Prompts, answer_accuracy, draw, last_logits
-from mansu.objective import asked
-from mansu.probes import training_pairs
-from mansu.standing import leads
-from mansu.stopping import accuracy_after_nf4
+from mansu.data.examples import Prompts, answer_accuracy, draw, last_logits
+from mansu.data.probes import training_pairs
+from mansu.solve.objective import asked
+from mansu.solve.standing import leads
+from mansu.solve.stopping import accuracy_after_nf4
 from verify.circuits import EdgeScores, Pair, attribute, compare, swapped
 from verify.contract.schema import Schema
 

@@ -21,11 +21,11 @@ from mansu.baselines.losses import (
 )
 from mansu.circuit_edit import edit_circuit
 from mansu.config import Config
-from mansu.examples import Prompts, Texts, answer_accuracy, draw, tokenize
-from mansu.objective import Objective, Retained, Sizes, Weights
-from mansu.prepare import predicted, prepare
+from mansu.data.examples import Prompts, Retained, Texts, answer_accuracy, draw, tokenize
+from mansu.data.prepare import predicted, prepare
 from mansu.progress import Steps
 from mansu.request import Fact, Request, Split
+from mansu.solve.objective import Objective, Sizes, Weights
 from mansu.unlearn import find_circuit
 from verify.behaviour.modules import nf4_linears
 

@@ -29,7 +29,8 @@ class GradientAscent(Trained):
 class CircuitAscent(GradientAscent):
     """Gradient ascent on the weights that the forget set's circuit owns: the baseline of the MANSU paper.
 
-    The paper could not be read whole; which weights its circuit owns is our reading (`mansu.mask.circuit_regions`).
+    The paper could not be read whole; which weights its circuit owns is our reading
+    (`mansu.mask.selection.circuit_regions`).
     """
 
     name: ClassVar[str] = "ascent-circuit"

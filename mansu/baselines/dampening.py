@@ -11,8 +11,8 @@ from torch import Tensor
 from mansu.baselines.data import BaselineData, Batch, Budget
 from mansu.baselines.losses import answer_log_probabilities, retain_cross_entropy
 from mansu.baselines.method import Editor, Method, Sweep
-from mansu.examples import draw
-from mansu.retain import fisher
+from mansu.data.examples import draw
+from mansu.retain.fisher import fisher
 from verify.behaviour.modules import nf4_linears
 
 

@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mansu.examples import Prompts, draw
-from mansu.mask import circuit_regions
-from mansu.objective import Retained
+from mansu.data.examples import Prompts, Retained, draw
+from mansu.data.prepare import Data
+from mansu.mask.selection import circuit_regions
 from mansu.precision import Precision
-from mansu.prepare import Data
 from mansu.request import Fact
 from verify.behaviour.modules import nf4_linears
 from verify.circuits import Circuit, describe
@@ -28,7 +27,7 @@ class BaselineData:
     """Prompts and texts to train on, and prompts to validate on, which no method sees before its rates are compared.
 
     `stored` is the dtype that an edit is written in. `regions` says which weights a circuit owns, bool by layer name
-    (`mansu.mask.circuit_regions`); only methods that stay within the circuit read it.
+    (`mansu.mask.selection.circuit_regions`); only methods that stay within the circuit read it.
     """
 
     forget: Prompts
@@ -64,7 +63,7 @@ class Batch:
 def baseline_data(
     data: Data, stored: torch.dtype, *, seed: int, regions: Mapping[str, Tensor] | None = None
 ) -> BaselineData:
-    """Return the engine's own training data (`mansu.prepare`), with validation prompts split off.
+    """Return the engine's own training data (`mansu.data.prepare`), with validation prompts split off.
 
     Forgetting is validated on the request's validation wordings, or, where a set has none, on a tenth of its facts;
     retention on a fifth of the facts that the engine trains on, by group. Held-out probes are in neither.

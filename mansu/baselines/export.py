@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mansu.base import Base
-from mansu.seal import write_model
+from mansu.seal.sealing import write_model
 from mansu.staging import staging
 from verify.artefact import as_torch
 

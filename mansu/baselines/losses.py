@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from mansu.baselines.data import BaselineData, Batch
-from mansu.examples import Prompts, last_logits
-from mansu.objective import Retained, retain_divergences
+from mansu.data.examples import Prompts, Retained, last_logits
+from mansu.solve.objective import retain_divergences
 
 RetainKind = Literal["cross_entropy", "divergence"]
 

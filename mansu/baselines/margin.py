@@ -11,7 +11,7 @@ from torch.nn import functional
 from mansu.baselines.data import BaselineData, Batch
 from mansu.baselines.losses import ascent, retain_cross_entropy
 from mansu.baselines.method import Loss, Trained
-from mansu.examples import last_logits
+from mansu.data.examples import last_logits
 
 
 class QuailStyle(Trained):

@@ -14,7 +14,7 @@ from mansu.baselines.losses import answer_log_probabilities
 from mansu.baselines.method import Loss, Sweep, Trained
 from mansu.baselines.preference import NPO
 from mansu.baselines.weights import masked
-from mansu.retain import gradients
+from mansu.retain.fisher import gradients
 from verify.behaviour.modules import nf4_linears
 
 _CHUNK = 64

@@ -13,7 +13,7 @@ from torch.nn import functional
 from mansu.baselines.data import BaselineData, Batch
 from mansu.baselines.method import Loss, Trained
 from mansu.baselines.weights import masked
-from mansu.examples import Prompts
+from mansu.data.examples import Prompts
 from verify.behaviour.modules import nf4_linears
 from verify.circuits import describe
 from verify.errors import UsageError

@@ -17,7 +17,7 @@ from mansu.baselines.data import BaselineData, Budget
 from mansu.baselines.method import Editor, Method
 from mansu.baselines.weights import bin_width_over_update, changed, edited_weights, put
 from mansu.cost import Cost, added, meter, metered
-from mansu.examples import answer_accuracy, last_logits
+from mansu.data.examples import answer_accuracy, last_logits
 from mansu.progress import Advance
 from verify.errors import UsageError
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mansu.bench.extras import NO_QUANTIZER
 from mansu.bench.quantizers import Proof, find, quantized
-from mansu.probes import held_out_probes
+from mansu.data.probes import held_out_probes
 from mansu.request import Request
 from verify.behaviour.axes import choose
 from verify.behaviour.loading import Language

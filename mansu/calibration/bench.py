@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mansu.calibration.document import Reading, Role, Row
-from mansu.examples import draw
+from mansu.data.examples import draw
 from mansu.progress import Steps
 from verify.behaviour.axes import choose
 from verify.behaviour.loading import Language

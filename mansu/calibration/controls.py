@@ -17,13 +17,13 @@ from mansu.calibration.bench import Bench, measured
 from mansu.calibration.document import Role, Row
 from mansu.calibration.training import Muting, Recipe, fine_tuned, head_only, last_mlp_only, muted
 from mansu.config import Config
-from mansu.examples import draw, tokenize_facts
-from mansu.objective import Objective, Sizes, Weights
+from mansu.data.examples import draw, tokenize_facts
+from mansu.data.prepare import prepare
+from mansu.data.probes import all_pools
 from mansu.precision import products
-from mansu.prepare import prepare
-from mansu.probes import all_pools
 from mansu.progress import Steps
 from mansu.request import Request
+from mansu.solve.objective import Objective, Sizes, Weights
 from verify.behaviour.loading import Language, nf4_copy, variant
 from verify.behaviour.modules import nf4_linears
 from verify.checks.erasure import BASE_NF4, EDITED, RANDOM

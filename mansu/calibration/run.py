@@ -16,7 +16,7 @@ from mansu.calibration.controls import Edited, Plan, measure_all, open_edited
 from mansu.calibration.document import Calibration, Role, Row
 from mansu.calibration.training import Recipe
 from mansu.config import Config
-from mansu.probes import held_out_probes
+from mansu.data.probes import held_out_probes
 from mansu.progress import Steps
 from mansu.request import Request, read_request, require_held_out, require_tokens
 from verify.artefact import write_atomic

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mansu.examples import Prompts, answer_accuracy, draw, last_logits
-from mansu.objective import Objective
+from mansu.data.examples import Prompts, answer_accuracy, draw, last_logits
 from mansu.progress import Advance
+from mansu.solve.objective import Objective
 from verify.behaviour.loading import Language, variant
 from verify.behaviour.modules import nf4_linears
 from verify.circuits import Family

@@ -67,8 +67,8 @@ def unlearn(
     """Make a model forget, and write the edited model with its ledger, probes and signatures."""
     from mansu.base import device_named  # noqa: PLC0415  (keeps --help fast)
     from mansu.config import read_config  # noqa: PLC0415
-    from mansu.frontier import require_folder, write_frontier  # noqa: PLC0415
     from mansu.progress import Steps  # noqa: PLC0415
+    from mansu.solve.frontier import require_folder, write_frontier  # noqa: PLC0415
     from mansu.unlearn import unlearn as run  # noqa: PLC0415
     from verify.artefact.policy_file import read_policy  # noqa: PLC0415
     from verify.artefact.signing import load_signer  # noqa: PLC0415

@@ -85,7 +85,7 @@ def tradeoff(
     """Bound how many parameters an update of a given size can move to another NF4 code, and plot it."""
     from mansu.config import read_config  # noqa: PLC0415  (keeps --help fast)
     from mansu.progress import Steps  # noqa: PLC0415
-    from mansu.tradeoff_report import report  # noqa: PLC0415
+    from mansu.tradeoff.report import report  # noqa: PLC0415
 
     steps = Steps(Console(stderr=True))
     typer.echo(report(model, update or [], retain, read_config(config), out, json, steps=steps), nl=False)
@@ -136,7 +136,7 @@ def circuit(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the choice of pairs.")] = 0,
 ) -> None:
     """Find the smallest faithful circuit of a forget set, and draw it, before and after an edit."""
-    from mansu.circuit_report import Job, report  # noqa: PLC0415  (keeps --help fast)
+    from mansu.circuit.report import Job, report  # noqa: PLC0415  (keeps --help fast)
     from mansu.progress import Steps  # noqa: PLC0415
 
     job = Job(model, forget, out, svg, after, pairs=pairs, target=faithfulness, seed=seed)

@@ -13,8 +13,8 @@ from mansu.base import Base, open_base, open_language
 from mansu.baselines import METHODS, baseline_data, export, run
 from mansu.baselines.weights import bin_width_over_update
 from mansu.config import Config
-from mansu.prepare import prepare
-from mansu.probes import held_out_probes
+from mansu.data.prepare import prepare
+from mansu.data.probes import held_out_probes
 from mansu.progress import Steps
 from mansu.request import read_request
 from verify.behaviour.axes import measure

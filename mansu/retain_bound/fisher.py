@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mansu.retain_bound.edit import Edits
 from mansu.retain_bound.passes import Batch
-from mansu.sampled import gradients_at
+from mansu.solve.sampled import gradients_at
 
 
 def half_diagonals(

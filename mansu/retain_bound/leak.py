@@ -1,6 +1,7 @@
 """What an edit adds to the outputs of its layers on retain inputs: E‖ΔW x‖² = tr(ΔW M ΔWᵀ), M = E[xxᵀ].
 
-Lemma 1 of docs/retain-bound.md, with its split along the directions that the engine removes (`mansu.retain`).
+Lemma 1 of docs/retain-bound.md, with its split along the directions that the engine takes out
+(`mansu.retain.null_space`).
 """
 
 from collections import defaultdict

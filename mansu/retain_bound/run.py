@@ -10,9 +10,10 @@ import torch
 import mansu
 from mansu.base import open_base, open_language
 from mansu.config import Config
-from mansu.objective import Objective, Retained, Sizes, Weights, fisher_loss
+from mansu.data.examples import Retained
 from mansu.progress import Advance, Steps
 from mansu.request import read_request
+from mansu.request.same_split import require_same_split
 from mansu.retain_bound.divergence import ceiling
 from mansu.retain_bound.document import Diagonal, RetainBound, SetBound, Which
 from mansu.retain_bound.edit import Edits, read_edit
@@ -21,7 +22,7 @@ from mansu.retain_bound.leak import Moments, by_block
 from mansu.retain_bound.measure import Positions, bound, measure
 from mansu.retain_bound.sets import Part, sample
 from mansu.retain_bound.transfer import transfer
-from mansu.split import require_same_split
+from mansu.solve.objective import Objective, Sizes, Weights, fisher_loss
 from verify.circuits.families import Family, gain
 
 

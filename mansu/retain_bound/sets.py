@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mansu.config import Config
-from mansu.examples import Prompts, Texts, cut_texts, sample_texts, tokenize_facts
+from mansu.data.examples import Prompts, Texts, cut_texts, sample_texts, tokenize_facts
 from mansu.request import Fact, halves, pools, read_request, read_retain, require_answer_tokens
 from mansu.retain_bound.passes import Batch
 from verify.errors import UsageError

@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import certificates as c
 import torch
 
-from mansu import seal
 from mansu.base import open_base
 from mansu.config import Config
 from mansu.request import Request, Split
-from mansu.solve import Edit
+from mansu.seal.sealing import Evidence, seal
+from mansu.solve.solver import Edit
 from mansu.staging import staging
 from verify.artefact.signing import load_signer
 from verify.contract.manifest import CircuitClaim, Profile
@@ -60,12 +60,12 @@ def sealing(base_folder: Path, key: Path) -> Callable[[Path], None]:
     nothing = Split((), (), (), ())
     request = Request(nothing, nothing, (), (), c.ZERO, c.ZERO, 1, 1)
     circuit = CircuitClaim(edges=1, edges_total=2, faithfulness=0.9, target=0.85, reached=True)
-    evidence = seal.Evidence(request, Config(profiles=(Profile(), Profile(double_quant=True))), "crash test", circuit)
+    evidence = Evidence(request, Config(profiles=(Profile(), Profile(double_quant=True))), "crash test", circuit)
     probes, signer = c.probes(), load_signer(key)
 
     def run(out: Path) -> None:
         with staging(out) as folder:
-            seal.seal(folder, base, edit, probes, evidence, signer, lambda _: ())
+            seal(folder, base, edit, probes, evidence, signer, lambda _: ())
 
     return run
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mansu.bench.robust.results import Answers, Way
-from mansu.examples import answers_right, tokenize
+from mansu.data.examples import answers_right, tokenize
 from mansu.request import Fact, Request, pools
 from verify.behaviour.loading import Language
 from verify.errors import UsageError

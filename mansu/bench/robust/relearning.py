@@ -15,7 +15,7 @@ from mansu.baselines.training import descend
 from mansu.baselines.weights import dense
 from mansu.bench.robust.cloze import source
 from mansu.bench.robust.results import Kind, RelearningPoint
-from mansu.examples import Prompts, Texts, answers_right, cut_texts, draw, last_logits, tokenize_facts
+from mansu.data.examples import Prompts, Texts, answers_right, cut_texts, draw, last_logits, tokenize_facts
 from mansu.precision import products
 from mansu.request import Fact, Request, pools
 from verify.behaviour.loading import Language, variant

@@ -4,7 +4,7 @@ from pydantic import JsonValue
 
 from mansu.bench.robust import RelearningPoint, RobustRow
 from mansu.cost import Cost
-from mansu.frontier import FrontierPoint
+from mansu.solve.frontier import FrontierPoint
 from verify.contract.result import AxisRow, CadRow
 from verify.contract.schema import Schema, Sha256
 

@@ -13,9 +13,9 @@ from mansu.bench.study.training import Training
 from mansu.circuit_edit import edit_circuit
 from mansu.config import Config
 from mansu.cost import Cost, added, metered
-from mansu.frontier import FrontierPoint
 from mansu.progress import Steps
-from mansu.solve import Edit
+from mansu.solve.frontier import FrontierPoint
+from mansu.solve.solver import Edit
 from verify.errors import UsageError
 
 MANSU = "mansu"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from mansu.bench.study.document import EditRecord
 from mansu.bench.study.summary import Document, Line, Over
-from mansu.frontier import FrontierPoint
+from mansu.solve.frontier import FrontierPoint
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p", "d", "8")
 _METADATA = re.compile(r"<metadata>.*?</metadata>", re.DOTALL)

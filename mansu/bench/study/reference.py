@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mansu.bench.study.training import Opened
-from mansu.probes import held_out_probes
+from mansu.data.probes import held_out_probes
 from mansu.progress import Steps, counting
 from verify.behaviour.axes import Answers, Asked, asked, measure
 from verify.behaviour.loading import Language, nf4_copy

@@ -11,7 +11,7 @@ from mansu.base import Base, open_base, open_language, working_copy
 from mansu.baselines import BaselineData, baseline_data, regions_of
 from mansu.config import Config
 from mansu.cost import Cost, metered
-from mansu.prepare import Data, prepare
+from mansu.data.prepare import Data, prepare
 from mansu.progress import Steps
 from mansu.request import Request, read_request, require_held_out, require_tokens
 from mansu.unlearn import find_circuit

@@ -2,7 +2,7 @@
 
 No absmax moves while an edit is solved (the mask holds no holder of one), so that NF4 gives every weight outside the
 mask what it gives it in the base: only the masked ones have to follow. Under the floor `unfrozen` scales are taken to
-hold, as in `mansu.lattice`.
+hold, as in `mansu.floor.lattice`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mansu.mask import Mask
-from mansu.masked import Masked
-from mansu.objective import Retained
-from mansu.prepare import predicted
+from mansu.data.examples import Retained
+from mansu.data.prepare import predicted
+from mansu.mask.selection import Mask
+from mansu.solve.masked import Masked
 from verify.behaviour.modules import nf4_linears
 from verify.nf4 import dequantize, quantize
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mansu.lattice import Lattice, lattice
-from mansu.mask import Mask
+from mansu.floor.lattice import Lattice, lattice
+from mansu.mask.selection import Mask
 from verify.nf4.rows import Geometry
 
 

@@ -19,11 +19,11 @@ from torch import Tensor
 from mansu.base import Base, open_base, open_language, quantized_weights
 from mansu.baselines.weights import bin_width_over_update
 from mansu.config import Config
-from mansu.examples import Texts, cut_texts, sample_texts, tokenize_facts
-from mansu.objective import Objective, Retained, Sizes, Weights, retain_losses
+from mansu.data.examples import Retained, Texts, cut_texts, sample_texts, tokenize_facts
 from mansu.progress import Steps
 from mansu.request import pools, read_retain, require_answer_tokens
-from mansu.retain import fisher
+from mansu.retain.fisher import fisher
+from mansu.solve.objective import Objective, Sizes, Weights, retain_losses
 from verify.behaviour.modules import nf4_linears
 from verify.errors import ExitCode, MansuError, UsageError
 from verify.nf4 import quantize, survival

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mansu.examples import Prompts, last_logits
+from mansu.data.examples import Prompts, last_logits
 from mansu.progress import Steps
-from mansu.retain import gradients
+from mansu.retain.fisher import gradients
 
 _BATCH = 84
 

@@ -1,8 +1,8 @@
 """Masked training: Adam on the free masked parameters alone (docs/solver.md).
 
-Forgetting is projected away from what is retained (`mansu.retain`), half of what is retained is retained after NF4
-(`mansu.deployed`), and after every step the free parameters are put back within the Fisher budget and their blocks'
-reach.
+Forgetting is projected away from what is retained (`mansu.retain.null_space`), half of what is retained is retained
+after NF4 (`mansu.solve.deployed`), and after every step the free parameters are put back within the Fisher budget and
+their blocks' reach.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mansu.deployed import Deployed
-from mansu.masked import Bounds, Masked
-from mansu.objective import Objective
 from mansu.precision import Precision, products
-from mansu.retain import NullSpace
-from mansu.sampled import gradients_at
+from mansu.retain.null_space import NullSpace
+from mansu.solve.deployed import Deployed
+from mansu.solve.masked import Bounds, Masked
+from mansu.solve.objective import Objective
+from mansu.solve.sampled import gradients_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from mansu.masked import Masked
+from mansu.solve.masked import Masked
 
 DAMPING = 0.01
 """λ as a share of the mean of H's diagonal, as GPTQ has it."""

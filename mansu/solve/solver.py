@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mansu.compensation import compensate
-from mansu.finish import Finish, exchange, minimal, trace
-from mansu.floors import Floor
-from mansu.frontier import FrontierPoint, Measurement, Stopping, Trials
-from mansu.mask import Mask
-from mansu.masked import Bounds, Masked, fingerprint, masked_parameters
-from mansu.objective import Objective
+from mansu.floor.fixing import Floor
+from mansu.mask.selection import Mask
 from mansu.precision import Precision, products
-from mansu.train import Retention, train
+from mansu.solve.compensation import compensate
+from mansu.solve.finish.finishing import Finish, exchange, minimal, trace
+from mansu.solve.frontier import FrontierPoint, Measurement, Stopping, Trials
+from mansu.solve.masked import Bounds, Masked, fingerprint, masked_parameters
+from mansu.solve.objective import Objective
+from mansu.solve.train import Retention, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def _misses_target(
 def _snap(masked: Masked, share: float, floor: Floor, moments: Mapping[str, Tensor] | None, reach: float) -> None:
     """Fix the free parameters that are nearest to a valid value there; a parameter may return to its base value.
 
-    With `moments` the free parameters of the same rows make up for it (`mansu.compensation`).
+    With `moments` the free parameters of the same rows make up for it (`mansu.solve.compensation`).
     """
     target, fixed = floor.fix(masked.lattice, masked.master, masked.free, share, stored=masked.stored)
     errors = torch.where(fixed, target - masked.master, 0.0)

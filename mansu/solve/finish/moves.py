@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mansu.masked import Masked
+from mansu.solve.masked import Masked
 
 _SHARE = 0.05
 """The first batch, as a share of the changed parameters: large enough to matter, and halved when it fails."""

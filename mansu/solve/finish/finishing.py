@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from mansu.config import Config
-from mansu.examples import Prompts, draw
-from mansu.frontier import Measurement, Trials
-from mansu.masked import Masked
-from mansu.minimal import least_useful, returned, shrink
-from mansu.moves import Slope
-from mansu.objective import Evaluation, Weights
-from mansu.polish import polish
+from mansu.data.examples import Prompts, draw
+from mansu.data.prepare import Data
 from mansu.precision import Precision, products
-from mansu.prepare import Data
-from mansu.sampled import gradients_at
-from mansu.stopping import STOPPING_PROMPTS
-from mansu.swaps import swap
+from mansu.solve.finish.minimal import least_useful, returned, shrink
+from mansu.solve.finish.moves import Slope
+from mansu.solve.finish.polish import polish
+from mansu.solve.finish.swaps import swap
+from mansu.solve.frontier import Measurement, Trials
+from mansu.solve.masked import Masked
+from mansu.solve.objective import Evaluation, Weights
+from mansu.solve.sampled import gradients_at
+from mansu.solve.stopping import STOPPING_PROMPTS
 
 _PROMPTS = 64
 _TEXTS = 12

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from mansu.masked import Masked
+from mansu.solve.masked import Masked
 
 
 def shrink(masked: Masked, order: Tensor, enough: Callable[[], bool], *, trials: int) -> int:

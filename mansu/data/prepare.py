@@ -8,9 +8,10 @@ import torch
 
 from mansu.base import Base, working_copy
 from mansu.config import Config
-from mansu.contexts import Contexts, contexts
-from mansu.examples import (
+from mansu.data.contexts import Contexts, contexts
+from mansu.data.examples import (
     Prompts,
+    Retained,
     Texts,
     answer_accuracy,
     cut_texts,
@@ -20,9 +21,8 @@ from mansu.examples import (
     text_log_probabilities,
     tokenize_facts,
 )
-from mansu.objective import Retained
+from mansu.data.probes import Pools, all_pools
 from mansu.precision import products
-from mansu.probes import Pools, all_pools
 from mansu.progress import Steps
 from mansu.request import Request
 from verify.behaviour.loading import Language

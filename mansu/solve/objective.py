@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mansu.contexts import Contexts
-from mansu.examples import Prompts, Texts, draw, last_logits, parts_of
-from mansu.standing import common_shift, leads, log_odds
+from mansu.data.contexts import Contexts
+from mansu.data.examples import Prompts, Retained, draw, last_logits, parts_of
+from mansu.solve.standing import common_shift, leads, log_odds
 
 _NEARLY_ONE = 0.999  # keeps log(1 − p) finite at p = 1
 
@@ -49,7 +49,7 @@ class Divergences:
 
     Of the answers alone: both distributions restricted to the prompt's pool, among which it is asked. Where a model
     puts little on any of them, the first is small however they are ordered. `shift` is no divergence: how far the
-    right answers' log-odds have moved together (`mansu.standing.common_shift`).
+    right answers' log-odds have moved together (`mansu.solve.standing.common_shift`).
     """
 
     prompts: Tensor
@@ -69,16 +69,6 @@ class Sizes:
     def halved(self) -> "Sizes":
         """Return what is retained in two halves: a batch in full precision and another after NF4 take as long."""
         return replace(self, retain=self.retain // 2, text=self.text // 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Retained:
-    """Retain data with the frozen base's log-probabilities on it (float16; see `mansu.examples`)."""
-
-    prompts: Prompts
-    prompt_reference: Tensor
-    texts: Texts
-    text_reference: Tensor
 
 
 @dataclass(frozen=True, slots=True)

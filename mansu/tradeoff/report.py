@@ -16,7 +16,7 @@ from rich.table import Table
 
 from mansu.config import Config
 from mansu.progress import Steps
-from mansu.tradeoff import Panel, Tradeoff, Update, as_json, tradeoff
+from mansu.tradeoff.measure import Panel, Tradeoff, Update, as_json, tradeoff
 from verify.artefact import write_atomic
 from verify.errors import UsageError
 
@@ -54,7 +54,7 @@ def report(
     """Compute the tradeoff, write the figure to `out` and its numbers to `numbers`, and return the tables.
 
     `updates` are NAME=FOLDER. Raises `UsageError` ME240 for these or for an unknown kind of figure, before any work,
-    and whatever `mansu.tradeoff.tradeoff` raises. Files are written whole or not at all.
+    and whatever `mansu.tradeoff.measure.tradeoff` raises. Files are written whole or not at all.
     """
     suffix = out.suffix.lower()
     if suffix not in FORMATS:

@@ -83,6 +83,16 @@ class Texts:
     ids: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """Retain data with the frozen base's log-probabilities on it (float16)."""
+
+    prompts: Prompts
+    prompt_reference: Tensor
+    texts: Texts
+    text_reference: Tensor
+
+
 def tokenize(tokenizer: Any, facts: Sequence[Fact], pools: Sequence[Sequence[str]]) -> Prompts:
     """Tokenize facts; `pools[i]` are the answers fact i is chosen among."""
     first = AnswerTokens(tokenizer)

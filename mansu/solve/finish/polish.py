@@ -1,7 +1,7 @@
 """The last polish: parameters move between valid values alone, in batches that measuring confirms."""
 
-from mansu.masked import Masked
-from mansu.moves import Kept, Look, Measured, Proposals, Slope, best_moves, in_rounds
+from mansu.solve.finish.moves import Kept, Look, Measured, Proposals, Slope, best_moves, in_rounds
+from mansu.solve.masked import Masked
 
 
 def polish(

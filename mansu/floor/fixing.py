@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mansu.config import FloorChoice
-from mansu.lattice import Lattice, snap
+from mansu.floor.lattice import Lattice, snap
 
 
 @dataclass(frozen=True, slots=True)

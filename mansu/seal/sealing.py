@@ -12,9 +12,9 @@ import mansu
 from mansu.base import Base
 from mansu.config import Config
 from mansu.request import Request
-from mansu.solve import Edit
+from mansu.seal.succession import FIRST, Succession
+from mansu.solve.solver import Edit
 from mansu.staging import LEDGER, MANIFEST, MODEL, PROBES, SIGNATURE
-from mansu.succession import FIRST, Succession
 from verify.artefact import LedgerEntry, oms, overwrite, read_weights, walk, write_atomic
 from verify.artefact import seal as seal_statement
 from verify.artefact.ledger import write as write_ledger

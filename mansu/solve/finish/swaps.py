@@ -6,8 +6,8 @@ circuit's mask.
 
 import torch
 
-from mansu.masked import Masked
-from mansu.moves import Kept, Look, Measured, Proposals, Slope, best_moves, in_rounds, returns
+from mansu.solve.finish.moves import Kept, Look, Measured, Proposals, Slope, best_moves, in_rounds, returns
+from mansu.solve.masked import Masked
 
 
 def swap(

@@ -10,8 +10,8 @@ from typing import Literal
 
 import mansu
 from mansu.base import Base, open_base, open_language
-from mansu.circuit_search import attributed, smallest, split_pairs
-from mansu.probes import training_pairs
+from mansu.circuit.search import attributed, smallest, split_pairs
+from mansu.data.probes import training_pairs
 from mansu.progress import Steps
 from mansu.request import pools, read_forget, require_answer_tokens, require_choices
 from reports import render_circuit

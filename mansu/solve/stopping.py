@@ -11,12 +11,12 @@ from typing import Any
 import torch
 
 from mansu.config import Config
-from mansu.deployed import after_nf4, weights_in
-from mansu.examples import Prompts, answer_accuracy, draw
-from mansu.frontier import Stopping
-from mansu.objective import asked, retain_divergences
-from mansu.prepare import Data
-from mansu.standing import leads
+from mansu.data.examples import Prompts, answer_accuracy, draw
+from mansu.data.prepare import Data
+from mansu.solve.deployed import after_nf4, weights_in
+from mansu.solve.frontier import Stopping
+from mansu.solve.objective import asked, retain_divergences
+from mansu.solve.standing import leads
 from verify.behaviour.modules import nf4_linears
 
 STOPPING_PROMPTS = 200

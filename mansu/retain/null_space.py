@@ -1,8 +1,7 @@
-"""What must be retained: the null space of the retain activations, and the diagonal Fisher bound.
+"""The null space of the retain activations, as in AlphaEdit (arXiv 2410.02355).
 
-Null space as in AlphaEdit (arXiv 2410.02355): P projects onto the directions of a layer's input that the retain set
-hardly uses, so an update ΔW P leaves the layer's outputs on it alone. Fisher: ½ Σ F Δ² is the second-order estimate of
-the rise of the retain loss, in nats; the solver keeps it under a budget.
+P projects onto the directions of a layer's input that the retain set hardly uses, so that an update ΔW P leaves the
+layer's outputs on it alone.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mansu.examples import Prompts, Texts
+from mansu.data.examples import Prompts, Texts
 from verify.circuits import last_only
 
 
@@ -33,26 +32,6 @@ class NullSpace:
         """Return rows `[.., in]` times the projector P = 1 − VVᵀ onto the null space, which is never formed."""
         basis = self.removed[name]
         return rows.float() - (rows.float() @ basis) @ basis.T
-
-
-@dataclass(frozen=True, slots=True)
-class Fisher:
-    """The diagonal empirical Fisher of the retain loss by parameter name, float32 of the weight's shape."""
-
-    diagonal: Mapping[str, Tensor]
-    mean: float
-
-    @classmethod
-    def flat(cls, layers: Mapping[str, nn.Linear]) -> "Fisher":
-        """Return what counts every parameter's risk as 1, whatever its layer and scale: to compare with."""
-        return cls(
-            {name: layer.weight.new_zeros(()).float().expand_as(layer.weight) for name, layer in layers.items()},
-            1.0,
-        )
-
-    def at(self, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the entries at flat indices (int64 `[n]` by layer name): float32 `[n]` on the CPU, for the solver."""
-        return {name: self.diagonal[name].reshape(-1)[places].cpu() for name, places in indices.items()}
 
 
 @torch.no_grad()
@@ -118,29 +97,3 @@ def _passes(
         for start in range(0, text.ids.shape[0], size):
             ids = text.ids[start : start + size]
             yield {"input_ids": ids, **last_only(ids.shape[1])}
-
-
-def fisher(
-    layers: Mapping[str, nn.Linear],
-    losses: Iterable[Callable[[], Tensor]],
-    *,
-    progress: Callable[[int], None],
-) -> Fisher:
-    """Average the squared gradients of retain losses (each over a small batch) in each layer's weight."""
-    diagonal = {name: torch.zeros_like(layer.weight, dtype=torch.float32) for name, layer in layers.items()}
-    count = 0
-    for loss in losses:
-        for name, gradient in gradients(loss(), layers).items():
-            diagonal[name].addcmul_(gradient.float(), gradient.float())
-        count += 1
-        progress(1)
-    total = 0.0
-    for value in diagonal.values():
-        total += float(value.div_(count).sum())
-    return Fisher(diagonal, total / sum(value.numel() for value in diagonal.values()))
-
-
-def gradients(loss: Tensor, layers: Mapping[str, nn.Linear]) -> dict[str, Tensor]:
-    """Return the gradient of a loss in each layer's weight (which must require gradients)."""
-    found = torch.autograd.grad(loss, [layer.weight for layer in layers.values()])
-    return dict(zip(layers, found, strict=True))

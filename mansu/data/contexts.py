@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mansu.examples import Prompts
+from mansu.data.examples import Prompts
 from mansu.request import Fact
 from verify.behaviour.probes import AnswerTokens
 

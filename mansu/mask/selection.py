@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from mansu.config import MaskChoice
-from mansu.lattice import absmax_holders
-from mansu.retain import Fisher, NullSpace
+from mansu.floor.lattice import absmax_holders
+from mansu.retain.fisher import Fisher
+from mansu.retain.null_space import NullSpace
 from verify.circuits import Circuit, Family, full_circuit, nodes, owned_slices
 from verify.nf4 import quantize
 

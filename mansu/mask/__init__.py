@@ -1,0 +1,1 @@
+"""Which parameters are edited: those within the circuit that carry the forget set and little of what is retained."""

@@ -1,0 +1,1 @@
+"""The solver: masked training against the objective, progressive snapping, and the exact finish (docs/solver.md)."""
