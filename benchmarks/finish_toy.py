@@ -30,7 +30,7 @@ from mansu.data.examples import answer_accuracy, last_log_probabilities, tokeniz
 from mansu.data.prepare import prepare
 from mansu.progress import Steps
 from mansu.request import read_request
-from mansu.solve import solver
+from mansu.solve.finish import finishing
 from mansu.solve.finish.finishing import Finish, exchange, minimal
 from mansu.solve.frontier import Measurement, Trials
 from mansu.solve.masked import Masked
@@ -129,7 +129,7 @@ def study(folder: Path, seed: int, *, compensated: bool) -> None:
     circuit_edit.select = lambda *given, size, parameters, **named: choose(  # noqa: ARG005  (the share is another here)
         *given, size=int(MASK_SHARE * parameters), parameters=parameters, **named
     )
-    solver.exchange = from_here
+    finishing.exchange = from_here
     circuit_edit.edit_circuit(model, base, data, circuit, config, steps=steps)
     circuit_edit.select = choose
 

@@ -11,16 +11,16 @@ from mansu.base import Base
 from mansu.config import Config
 from mansu.data.prepare import Data
 from mansu.floor.fixing import Floor
-from mansu.mask.saliency import forget_gradient
+from mansu.mask.gradient import forget_gradient
 from mansu.mask.selection import Mask, circuit_regions, everywhere, layer_regions, select
 from mansu.precision import products
 from mansu.progress import Steps
-from mansu.retain.fisher import Fisher, fisher
+from mansu.retain.fisher import Fisher, fisher, fisher_losses
 from mansu.retain.null_space import NullSpace, null_space, second_moments
 from mansu.solve.deployed import Deployed, deployed
 from mansu.solve.finish.finishing import finishing
 from mansu.solve.masked import Bounds
-from mansu.solve.objective import Objective, Sizes, Weights, retain_losses
+from mansu.solve.objective import Objective, Sizes, Weights
 from mansu.solve.solver import Edit, Schedule, solve
 from mansu.solve.stopping import stopping
 from mansu.solve.train import Retention
@@ -83,7 +83,9 @@ def _gradients(
         layer.weight.requires_grad_(True)
     with products(config.training_products):
         with steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance:
-            bound = fisher(layers, retain_losses(objective, model, config.fisher_batches), progress=advance)
+            retained = data.retained.prompts, data.retained.texts
+            losses = fisher_losses(model, *retained, objective.rng, config.fisher_batches)
+            bound = fisher(layers, losses, progress=advance)
         saliency = forget_gradient(model, layers, data.forget, steps)
     for layer in layers.values():
         layer.weight.requires_grad_(False)

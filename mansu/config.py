@@ -145,6 +145,7 @@ class Config(Schema):
         description="trials to find how many of the changed parameters can return to the base while the edit forgets "
         "and retains as well",
     )
+    # the objective
     context_share: float = Field(
         default=0.3,
         ge=0,

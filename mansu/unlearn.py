@@ -1,4 +1,4 @@
-"""One call: request → circuit → mask → retain → solve → seal. Each step is a folder with its own result object."""
+"""One call: request, data, circuit, the edit (`circuit_edit`: what is retained, the mask, the solver), and the seal."""
 
 from dataclasses import dataclass
 from pathlib import Path

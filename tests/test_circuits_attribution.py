@@ -1,4 +1,4 @@
-"""Attribution: the invariants of DESIGN section 5, batching, dtypes and errors."""
+"""Attribution: the invariants of docs/cad.md, batching, dtypes and errors."""
 
 import math
 from dataclasses import replace

@@ -22,7 +22,7 @@ FLOORS: dict[str, int] = {
     "verify.audit": 4,
     "verify.cli": 5,
 }
-"""Part of the verifier → floor (DESIGN section 8)."""
+"""Part of the verifier → floor."""
 STEPS: dict[str, int] = {
     "mansu.config": 0,
     "mansu.request": 0,

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mansu.solve.finish.minimal import least_useful, returned, shrink
 from mansu.solve.finish.moves import Kept, Proposals, Slope, best_moves, keep_what_helps, returns
 from mansu.solve.finish.polish import polish
+from mansu.solve.finish.shrink import least_useful, returned, shrink
 from mansu.solve.finish.swaps import swap
 
 seeds = st.integers(0, 2**16)

@@ -17,12 +17,12 @@ from mansu.bench.permanence_report import Job as Matrix
 from mansu.bench.permanence_report import permanence
 from mansu.progress import Steps
 from mansu.request import read_request
-from mansu.request.same_split import require_same_split
 from mansu.retain_bound import measure
 from mansu.retain_bound.document import RetainBound
 from mansu.retain_bound.edit import read_edit
 from mansu.retain_bound.report import shown
 from mansu.retain_bound.run import Job, retain_bound
+from mansu.seal.same_split import require_same_split
 from mansu.unlearn import unlearn
 from verify.artefact.ledger import parse
 from verify.artefact.signing import load_signer

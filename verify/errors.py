@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of both command lines (DESIGN section 6)."""
+    """Exit codes of both command lines (README.md)."""
 
     PASS = 0
     FAIL = 1

@@ -144,7 +144,7 @@ def engine_config(task: Task, settings: Mapping[str, Any]) -> Config:
     """Return the engine's configuration at this size, with these settings in place of ours.
 
     A small model has little to spare: the default share of 0.45 % (at most 0.5 %, a bound that `Config` checks and
-    `model_copy` does not) would leave the solver some 800 weights. Section 4 of DESIGN took 5 % for its toy.
+    `model_copy` does not) would leave the solver some 800 weights. The first toy took 5 %.
     """
     small = {
         "seed": task.seed,

@@ -2,7 +2,7 @@
 
 Embeddings, norms and the output head are never trained. Where an edit is confined to a mask, only the masked values
 are parameters: no optimizer state, decay or missing hook can reach the rest. (In other people's code masks were never
-applied, and weight decay moved what they had masked out: DESIGN section 7.)
+applied, and weight decay moved what they had masked out.)
 """
 
 from collections.abc import Iterator, Mapping

@@ -15,7 +15,7 @@ from mansu.bench.permanence import Answered, Pair, PermanenceMatrix, PermanenceR
 from mansu.bench.quantizers import QUANTIZERS
 from mansu.progress import Steps
 from mansu.request import read_request, require_tokens
-from mansu.request.same_split import require_same_split
+from mansu.seal.same_split import require_same_split
 from verify.artefact import write_atomic
 from verify.behaviour.loading import Language
 from verify.contract.schema import Estimate

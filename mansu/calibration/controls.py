@@ -1,6 +1,6 @@
 """The controls of a calibration: how each is made, and in which order they are measured.
 
-Five are controls of CAD (DESIGN section 5): the base under NF4, a random edit and a fine-tune on the retain set erase
+Five are controls of CAD (docs/cad.md): the base under NF4, a random edit and a fine-tune on the retain set erase
 nothing; two more are muted in the head and in the last MLP.
 """
 

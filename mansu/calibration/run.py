@@ -1,6 +1,6 @@
 """`mansu calibrate`: what CAD says on this model of changes that erase nothing, and the rule that follows.
 
-Controls (DESIGN section 5): the base under NF4, a fine-tune on the retain set, a random edit, and two models that were
+Controls (docs/cad.md): the base under NF4, a fine-tune on the retain set, a random edit, and two models that were
 muted in the head and in the last MLP. All are made from the user's own model and sets, and measured on the pairs that a
 certificate of them would carry.
 """

@@ -1,6 +1,6 @@
 """The controls that are trained: one that learns on, and two that fall silent in their last modules.
 
-None of them erases anything (DESIGN section 5). Each function returns the weights it changed, tensor name → float32
+None of them erases anything (docs/cad.md). Each function returns the weights it changed, tensor name → float32
 values that the stored dtype represents: what a model saved and loaded again would hold.
 """
 

@@ -148,7 +148,7 @@ def text_log_probabilities(model: Any, texts: Texts, *, size: int = 16) -> Tenso
 
 @torch.no_grad()
 def sample_texts(model: Any, tokenizer: Any, *, count: int, length: int, seed: int) -> Texts:
-    """Sample texts from the base itself, so that retention has text where the user has none (DESIGN section 4).
+    """Sample texts from the base itself, so that retention has text where the user has none.
 
     Each starts from an ordinary English opening word, then nucleus sampling (p = 0.95) at temperature 1.
     """

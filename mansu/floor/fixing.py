@@ -1,6 +1,6 @@
 """How masked parameters come to the values that are stored: by the floor, or as the ablations have it.
 
-The floor is snapping (`levels`): every parameter ends on a valid level or at its base value (DESIGN section 3). The
+The floor is snapping (`levels`): every parameter ends on a valid level or at its base value (docs/floor.md). The
 others are there to compare with, and `mansu-verify` refuses what they make:
 
 - `unfrozen`: the same, with the absmax holders of blocks in the mask too. Values are valid as if the scales held; they

@@ -1,4 +1,4 @@
-"""Valid values of masked parameters, and progressive snapping onto them (DESIGN sections 3 and 4).
+"""Valid values of masked parameters, and progressive snapping onto them (docs/floor.md).
 
 A masked parameter may end at its base value (it is then not masked any more) or on a value that meets the five rows
 under every deployment profile at once. Candidates are the interior levels at the scale of each block size; they are

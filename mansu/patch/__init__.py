@@ -1,4 +1,4 @@
-"""A certificate as a patch: all of it but the model, with the edited values, for whoever holds the base (DESIGN 6).
+"""A certificate as a patch: all of it but the model, with the edited values, for who holds the base (docs/patch.md).
 
 A patch is a folder: the certificate's `m.json`, `ledger.safetensors` (indices and base values), `probes/` and, if there
 is one, `model.sig`, byte for byte, and `edited.safetensors`, which holds the edited values in the ledger's order, per

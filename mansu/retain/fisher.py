@@ -3,16 +3,24 @@
 The solver keeps it under a budget, and the mask is chosen by it.
 """
 
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from mansu.data.examples import Prompts, Texts, draw, last_logits
+
+_PROMPTS, _TEXTS = 8, 2
+"""Of one loss whose gradient is squared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fisher:
-    """The diagonal empirical Fisher of the retain loss by parameter name, float32 of the weight's shape."""
+    """The diagonal empirical Fisher of the retain loss by layer name, float32 of the weight's shape."""
 
     diagonal: Mapping[str, Tensor]
     mean: float
@@ -48,6 +56,23 @@ def fisher(
     for value in diagonal.values():
         total += float(value.div_(count).sum())
     return Fisher(diagonal, total / sum(value.numel() for value in diagonal.values()))
+
+
+def fisher_losses(
+    model: Any, prompts: Prompts, texts: Texts, rng: random.Random, count: int
+) -> list[Callable[[], Tensor]]:
+    """Return `count` losses on what is retained, each on its own fresh batch, for the estimate."""
+    return [lambda: fisher_loss(model, prompts, texts, rng) for _ in range(count)]
+
+
+def fisher_loss(model: Any, prompts: Prompts, texts: Texts, rng: random.Random) -> Tensor:
+    """Cross-entropy of the retain answers and of the base's own texts: at the base, the KL terms have no gradient."""
+    chosen = draw(rng, len(prompts), _PROMPTS)
+    logits = last_logits(model, prompts, chosen)
+    answers = functional.cross_entropy(logits, prompts.answers_of(chosen, logits.device))
+    ids = texts.ids[draw(rng, texts.ids.shape[0], _TEXTS)]
+    logits = model(input_ids=ids).logits[:, :-1].float()
+    return answers + functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:])
 
 
 def gradients(loss: Tensor, layers: Mapping[str, nn.Linear]) -> dict[str, Tensor]:

@@ -10,10 +10,9 @@ import torch
 import mansu
 from mansu.base import open_base, open_language
 from mansu.config import Config
-from mansu.data.examples import Retained
 from mansu.progress import Advance, Steps
 from mansu.request import read_request
-from mansu.request.same_split import require_same_split
+from mansu.retain.fisher import fisher_losses
 from mansu.retain_bound.divergence import ceiling
 from mansu.retain_bound.document import Diagonal, RetainBound, SetBound, Which
 from mansu.retain_bound.edit import Edits, read_edit
@@ -22,7 +21,7 @@ from mansu.retain_bound.leak import Moments, by_block
 from mansu.retain_bound.measure import Positions, bound, measure
 from mansu.retain_bound.sets import Part, sample
 from mansu.retain_bound.transfer import transfer
-from mansu.solve.objective import Objective, Sizes, Weights, fisher_loss
+from mansu.seal.same_split import require_same_split
 from verify.circuits.families import Family, gain
 
 
@@ -126,10 +125,9 @@ def _diagonals(
 
 def _engine_cost(model: Any, edits: Edits, known: Part, job: Job) -> float:
     """Return ½ Σ F̂Δ², F̂ the engine's estimate on this sample: squared gradients of the loss of mini-batches."""
-    retained = Retained(known.prompts, torch.empty(0), known.texts, torch.empty(0))
     rng = random.Random(job.config.seed)  # noqa: S311  (batches, not secrets)
-    objective = Objective(known.prompts, retained, Weights(), Sizes(), rng)
-    costs = [half_cost(model, edits, lambda: fisher_loss(objective, model)) for _ in range(job.draws)]
+    losses = fisher_losses(model, known.prompts, known.texts, rng, job.draws)
+    costs = [half_cost(model, edits, loss) for loss in losses]
     return sum(costs) / len(costs)
 
 

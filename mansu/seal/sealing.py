@@ -1,4 +1,4 @@
-"""Sealing: the edited model, the ledger, the probes, the model's signature and the signed manifest, all or nothing."""
+"""Sealing: the edited model, the ledger, the probes, the model's signature and the signed manifest."""
 
 import hashlib
 from collections.abc import Callable, Mapping

@@ -5,7 +5,7 @@ alternatives do on average, or a given distance below.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -180,19 +180,3 @@ def forget_term(logits: Tensor, answers: Tensor, pools: Sequence[tuple[int, ...]
 def divergence(reference: Tensor, log_p: Tensor) -> Tensor:
     """KL(reference ‖ model) in nats at each position; both are log-probabilities over the last dimension."""
     return (reference.exp() * (reference - log_p)).sum(-1)
-
-
-def retain_losses(objective: Objective, model: Any, count: int) -> list[Callable[[], Tensor]]:
-    """Return `count` retain losses, each on its own fresh batch, for the Fisher estimate."""
-    return [lambda: fisher_loss(objective, model) for _ in range(count)]
-
-
-def fisher_loss(objective: Objective, model: Any) -> Tensor:
-    """Cross-entropy of the retain answers and of the base's own texts: at the base, the KL terms have no gradient."""
-    retained = objective.retained
-    chosen = draw(objective.rng, len(retained.prompts), 8)
-    logits = last_logits(model, retained.prompts, chosen)
-    answers = functional.cross_entropy(logits, retained.prompts.answers_of(chosen, logits.device))
-    texts = retained.texts.ids[draw(objective.rng, retained.texts.ids.shape[0], 2)]
-    logits = model(input_ids=texts).logits[:, :-1].float()
-    return answers + functional.cross_entropy(logits.transpose(1, 2), texts[:, 1:])

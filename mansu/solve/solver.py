@@ -1,7 +1,9 @@
-"""Masked training with progressive snapping: ends with every masked parameter on a valid NF4 level (DESIGN section 4).
+"""The schedule of an edit: train, lengthen, snap in portions with training between, and finish on the lattice.
 
 Only masked parameters have an optimizer state and a float32 master; all others are never written. After each phase
-the solver asserts that they are bit for bit the base's. docs/solver.md says what each step is for.
+the solver asserts that they are bit for bit the base's. Each masked one ends at its base value or on a
+valid level; other floors, which are there to compare with, end elsewhere (`mansu.floor.fixing`). docs/solver.md says
+what each step is for.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +17,7 @@ from mansu.floor.fixing import Floor
 from mansu.mask.selection import Mask
 from mansu.precision import Precision, products
 from mansu.solve.compensation import compensate
-from mansu.solve.finish.finishing import Finish, exchange, minimal, trace
+from mansu.solve.finish.finishing import Finish, take_steps
 from mansu.solve.frontier import FrontierPoint, Measurement, Stopping, Trials
 from mansu.solve.masked import Bounds, Masked, fingerprint, masked_parameters
 from mansu.solve.objective import Objective
@@ -31,7 +33,8 @@ class Schedule:
     follows a snap repairs. It trains on the half of the forget prompts whose answers then lead most: the others are
     below their alternatives.
     The rate falls to `rate_after_snap` of itself at the first snap, to `rate_decay` of that at each further one.
-    `floor` says how a parameter is fixed; the others are there to compare with, and train by the same rules.
+    `floor` says how a parameter is fixed; floors other than `levels` are there to compare with, and train by the same
+    rules.
     """
 
     steps: int = 16
@@ -139,29 +142,8 @@ def solve(
     found = trials.measure(trials.target)
     trials.record("snap", masked.changed, found, kept=True)
     if finish is not None:
-        _finish(masked, trials, found, finish, bounds, hold)
+        take_steps(masked, trials, found, finish, budget=bounds.fisher_budget, hold=hold)
     return _edit(masked, trials.points)
-
-
-def _finish(
-    masked: Masked,
-    trials: Trials,
-    found: Measurement,
-    how: Finish,
-    bounds: Bounds,
-    hold: Callable[[], None],
-) -> None:
-    """Take the steps of the finish that are asked for; `found` is what the snapped edit measures."""
-    after = found
-    if how.swap_rounds or how.polish_rounds:
-        after = exchange(masked, trials, found, how, budget=bounds.fisher_budget)
-        hold()
-    if how.minimal_trials:
-        minimal(masked, trials, found, after, how)
-        hold()
-    if how.frontier:
-        trace(masked, trials, how)
-        hold()
 
 
 def _misses_target(

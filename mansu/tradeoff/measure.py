@@ -19,11 +19,10 @@ from torch import Tensor
 from mansu.base import Base, open_base, open_language, quantized_weights
 from mansu.baselines.weights import bin_width_over_update
 from mansu.config import Config
-from mansu.data.examples import Retained, Texts, cut_texts, sample_texts, tokenize_facts
+from mansu.data.examples import Texts, cut_texts, sample_texts, tokenize_facts
 from mansu.progress import Steps
 from mansu.request import pools, read_retain, require_answer_tokens
-from mansu.retain.fisher import fisher
-from mansu.solve.objective import Objective, Sizes, Weights, retain_losses
+from mansu.retain.fisher import fisher, fisher_losses
 from verify.behaviour.modules import nf4_linears
 from verify.errors import ExitCode, MansuError, UsageError
 from verify.nf4 import quantize, survival
@@ -132,14 +131,13 @@ def retain_importance(base: Base, retain: Path, config: Config, *, steps: Steps)
         advance(1)
     own = cut_texts(language.tokenizer, prose, length=config.text_length)
     texts = Texts(torch.cat([texts.ids, own.ids])) if own else texts
-    # the Fisher's loss is cross-entropy: it draws prompts and texts, and reads neither references nor weights
-    retained = Retained(prompts, torch.empty(0), texts, torch.empty(0))
-    objective = Objective(prompts, retained, Weights(), Sizes(), random.Random(config.seed))  # noqa: S311  (batches)
+    rng = random.Random(config.seed)  # noqa: S311  (batches, not secrets)
+    losses = fisher_losses(language.model, prompts, texts, rng, config.fisher_batches)
     layers = nf4_linears(language.model)
     for layer in layers.values():
         layer.weight.requires_grad_(True)
     with steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance:
-        found = fisher(layers, retain_losses(objective, language.model, config.fisher_batches), progress=advance)
+        found = fisher(layers, losses, progress=advance)
     return {f"{name}.weight": diagonal.div_(2) for name, diagonal in found.diagonal.items()}
 
 

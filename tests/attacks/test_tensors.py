@@ -1,4 +1,4 @@
-"""Hostile weight files and index files: each threat of DESIGN section 6 as bytes, each refused by its own check id."""
+"""Hostile weight files and index files: each threat as bytes, each refused by its own check id."""
 
 import io
 import json

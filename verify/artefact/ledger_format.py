@@ -1,4 +1,4 @@
-"""The ledger's format: which values of which tensors were changed, and what they were before (DESIGN section 6).
+"""The ledger's format: which values of which tensors were changed, and what they were before (spec/ledger.md).
 
 A certified model is its base plus this sparse patch. Putting the base values back gives the base file's bytes, so the
 vendor's digest can be met without the vendor's file, and nothing undeclared can hide. A ledger is read a tensor at a

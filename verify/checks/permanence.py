@@ -1,6 +1,6 @@
 """Permanence (MV2xx): does every masked parameter survive NF4? From the weights alone; no model is run.
 
-The five rows of DESIGN section 3 hold for every masked parameter under every deployment profile claimed, or the
+The five rows of docs/floor.md hold for every masked parameter under every deployment profile claimed, or the
 certificate is refused.
 """
 

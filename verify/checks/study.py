@@ -27,7 +27,7 @@ from verify.circuits import (
 )
 
 REFERENCE_SHARE = 0.05
-"""Share of the base's edges, by |score|, that CAD is read on (DESIGN section 5)."""
+"""Share of the base's edges, by |score|, that CAD is read on (docs/cad.md)."""
 
 POINTS = 5
 SEED = 0

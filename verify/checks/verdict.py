@@ -11,7 +11,7 @@ LIMITATIONS = (
     "This is about the files listed by digest. A copy that was merged, fine-tuned or converted is another model.",
     "The verifier knows the base's digests, not where its weights come from or how they were converted before.",
 )
-"""What no certificate proves, whatever the level (DESIGN section 6)."""
+"""What no certificate proves, whatever the level (docs/threat-model.md)."""
 
 PROBES_LIMITATIONS = {
     "static": (),

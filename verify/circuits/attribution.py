@@ -3,7 +3,7 @@
 score(u, v) = Σ over positions of (activation of writer u, corrupt − clean) · (gradient of the metric at the input of
 reader v, averaged over points on the line between the corrupt and the clean embeddings). To first order it is the
 change of the metric when that one edge carries the corrupt activation.
-Source: Hanna, Pezzelle, Belinkov, "Have Faith in Faithfulness" (arXiv 2403.17806); DESIGN section 5.
+Source: Hanna, Pezzelle, Belinkov, "Have Faith in Faithfulness" (arXiv 2403.17806); docs/cad.md.
 
 Cost per batch: two forward passes and `points` forward and backward passes, whatever the number of edges, over the
 active positions only. Memory: what autograd keeps of the points that share a pass, and several times less than that for

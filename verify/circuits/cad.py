@@ -3,7 +3,7 @@
 With s⁰ and s¹ the scores of the reference and the other model on the same pairs,
 CAD = 1 − Σ min / Σ max over signed cells: the positive and the negative part of each edge are separate cells (a signed
 weighted Jaccard distance). It lies in [0, 1]: 0 identical; 1 vanished, disjoint or inverted. This definition is ours
-(DESIGN section 5): the formula of arXiv 2605.15138 could not be read.
+(docs/cad.md): the formula of arXiv 2605.15138 could not be read.
 """
 
 import math

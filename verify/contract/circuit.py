@@ -124,7 +124,7 @@ class Attributed(Schema):
 
 
 class Divergences(Schema):
-    """CAD, ρ, mass and relative L1 of the edited model over a set of the base's edges (DESIGN section 5)."""
+    """CAD, ρ, mass and relative L1 of the edited model over a set of the base's edges (docs/cad.md)."""
 
     over: Literal["the circuit", "the reference circuit"]
     edges: int

@@ -1,4 +1,4 @@
-"""The manifest: the predicate of the in-toto statement that the engine signs (DESIGN section 6).
+"""The manifest: the predicate of the in-toto statement that the engine signs (spec/manifest.md).
 
 Everything here is a *claim* of the producer. The verifier recomputes what it can and says what it could not.
 """

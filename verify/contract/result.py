@@ -48,7 +48,7 @@ class CheckResult(Schema):
 
 
 class FloorRow(Schema):
-    """One of the five rows of permanence (DESIGN section 3) over all masked parameters."""
+    """One of the five rows of permanence (docs/floor.md) over all masked parameters."""
 
     id: Literal["floor", "crossing", "margin", "realised", "scale"]
     condition: str
@@ -136,7 +136,7 @@ class AxisRow(Schema):
 
 
 class CadRow(Schema):
-    """CAD of one model against the base, with its companions (DESIGN section 5)."""
+    """CAD of one model against the base, with its companions (docs/cad.md)."""
 
     label: str
     role: Literal["edited", "control", "retain", "retain control"]

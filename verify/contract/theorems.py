@@ -135,4 +135,4 @@ STATEMENTS = (
         ("floor", "crossing", "margin", "realised", "scale"),
     ),
 )
-"""In the order of DESIGN section 3, then the float32 lemma, the backends and the construction."""
+"""In the order of docs/floor.md, then the float32 lemma, the backends and the construction."""

@@ -1,4 +1,4 @@
-"""NF4 exactly: the codebook, the quantizer, and what it takes for an edit to survive it (DESIGN sections 2 and 3).
+"""NF4 exactly: the codebook, the quantizer, and what it takes for an edit to survive it (docs/nf4.md, docs/floor.md).
 
 The names below load on first use, so that `verify.nf4.codebook` and `verify.nf4.kernels` come without torch.
 """

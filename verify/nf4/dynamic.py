@@ -1,4 +1,4 @@
-"""The 8-bit map of double quantization, and what it can make of a block's scale (DESIGN section 2), without torch.
+"""The 8-bit map of double quantization, and what it can make of a block's scale (docs/nf4.md), without torch.
 
 Scales are stored in 8 bits, 256 to a group: (s − mean) over the group's largest |s − mean|, at the nearest value of a
 fixed map. The mean is a float32 sum whose last bits depend on the backend and on its number of threads, so a scale next

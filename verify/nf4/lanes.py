@@ -138,7 +138,7 @@ def _largest(lanes: int, *, prefetch: bool = False) -> Any:
 def _ladder_codes(lanes: int, *, divide: bool = False) -> Any:
     """Make `ladder_codes(bits, start, by, codes)`: code `lanes` values from `start` after scaling them by float32 `by`.
 
-    x is the float32 product with `by`, or the quotient. This is the definition itself (DESIGN section 2).
+    x is the float32 product with `by`, or the quotient. This is the definition itself (docs/nf4.md).
     """
 
     @intrinsic

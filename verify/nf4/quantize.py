@@ -40,7 +40,7 @@ def block_scales(absmax: Tensor, shape: torch.Size, block_size: int) -> Tensor:
 def quantize(
     weight: Tensor, *, block_size: int = BLOCK_SIZE, double: bool = False, out: Tensor | None = None, name: str = ""
 ) -> Quantized:
-    """Quantize a float32, bfloat16 or float16 weight of any shape to NF4 (DESIGN section 2).
+    """Quantize a float32, bfloat16 or float16 weight of any shape to NF4 (docs/nf4.md).
 
     `double` compresses the scales as well. `out` is uint8 memory for the codes, contiguous and of the weight's shape,
     for callers who quantize often; errors call the tensor `name`. Runs on the CPU; the result lies where the weight

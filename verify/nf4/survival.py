@@ -1,4 +1,4 @@
-"""The five rows of permanence, and which moves satisfy them (DESIGN section 3).
+"""The five rows of permanence, and which moves satisfy them (docs/floor.md).
 
 One rule, `_judge`, decides the rows of one masked value; it is compiled once and serves the verifier's stream, whole
 tensors in memory, and the engine's search for valid values. Rows compare in float64, where products of a float32 scale
@@ -211,7 +211,7 @@ def floor_targets(base: "Tensor", scale: "Tensor", code: "Tensor", *, margin: fl
 
     `base`, `scale` float32 and `code` integer, all `[n]`. The answer is bool `[n, 16]`: level j is another interior
     code's, at least half a bin away from w *and* from its dequantized value, with w at least `margin` outside the
-    cell of j. This is the construction at the end of DESIGN section 3.
+    cell of j. This is the construction of docs/floor.md.
     """
     import torch  # noqa: PLC0415
 

@@ -51,7 +51,7 @@ def load_mmlu(subject: str = "all", source: Source = MMLU, *, split: str = "test
 
 
 def as_lines(questions: Iterable[Question], group: str) -> list[dict[str, object]]:
-    """Return questions as lines of a forget or retain set (`mansu.request.MultipleChoice`)."""
+    """Return questions as lines of a forget or retain set (`mansu.request.lines.MultipleChoice`)."""
     return [
         {
             "question": question.question,

@@ -1,4 +1,4 @@
-"""A model under a quantizer, with the proof that the quantizer was really applied (DESIGN section 7)."""
+"""A model under a quantizer, with the proof that the quantizer was really applied (docs/permanence.md)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

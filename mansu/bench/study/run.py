@@ -3,7 +3,6 @@
 What all methods of a seed share is made once, and only if a cell needs it.
 """
 
-import importlib.metadata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-import mansu
 from mansu.base import CPU, open_base
 from mansu.baselines import METHODS, export
 from mansu.baselines.tuning import ALL_BROKEN
@@ -36,6 +34,7 @@ from mansu.bench.study.measuring import axes, erasure, load_edited
 from mansu.bench.study.reference import Reference, reference
 from mansu.bench.study.taught import Classroom, Course
 from mansu.bench.study.training import Opened, Training, open_suite, training
+from mansu.bench.study.versions import versions
 from mansu.config import Config
 from mansu.progress import Steps
 from verify.errors import UndecidedError, UsageError
@@ -43,7 +42,6 @@ from verify.nf4 import quantize
 
 BASE = "base"
 """The name of the cell that holds what the base itself withstands."""
-_REPORTED = ("torch", "transformers", "bitsandbytes", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,15 +238,8 @@ def _record(cell: Cell, shared: _Seed, edited: Edited) -> EditRecord:
         frontier=edited.frontier,
         device=str(opened.language.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions={"mansu": mansu.__version__, **{name: _version(name) for name in _REPORTED}},
+        versions=versions(),
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:  # nothing here needs all of them
-        return "not installed"
 
 
 def base_cells_of(job: Job) -> Sequence[Cell]:

@@ -13,9 +13,9 @@ from mansu.config import Config
 from mansu.data.examples import Prompts, draw
 from mansu.data.prepare import Data
 from mansu.precision import Precision, products
-from mansu.solve.finish.minimal import least_useful, returned, shrink
 from mansu.solve.finish.moves import Slope
 from mansu.solve.finish.polish import polish
+from mansu.solve.finish.shrink import least_useful, returned, shrink
 from mansu.solve.finish.swaps import swap
 from mansu.solve.frontier import Measurement, Trials
 from mansu.solve.masked import Masked
@@ -94,6 +94,22 @@ def evaluations(data: Data, weights: Weights, seed: int, used: int) -> tuple[Eva
         )
 
     return fixed(data.forget), fixed(validation)
+
+
+def take_steps(
+    masked: Masked, trials: Trials, found: Measurement, how: Finish, *, budget: float, hold: Callable[[], None]
+) -> None:
+    """Take the steps that are asked for, with `hold()` after each; `found` is what the snapped edit measures."""
+    after = found
+    if how.swap_rounds or how.polish_rounds:
+        after = exchange(masked, trials, found, how, budget=budget)
+        hold()
+    if how.minimal_trials:
+        minimal(masked, trials, found, after, how)
+        hold()
+    if how.frontier:
+        trace(masked, trials, how)
+        hold()
 
 
 def exchange(masked: Masked, trials: Trials, found: Measurement, how: Finish, *, budget: float) -> Measurement:

@@ -215,7 +215,7 @@ def _broken(book: Codebook, code: int, target: int, margin: z3.ArithRef, *, slac
 def selected(
     book: Codebook, code: int, target: int, x: z3.ArithRef, margin: z3.ArithRef, *, slack: Fraction
 ) -> z3.BoolRef:
-    """Say that `floor_targets` offers a value x of a code the level of another (DESIGN section 3)."""
+    """Say that `floor_targets` offers a value x of a code the level of another (docs/floor.md)."""
     level, half = book.levels[target], book.widths[code] / 2
     low, high = _bounds(book, target)
     up = level > book.levels[code]
