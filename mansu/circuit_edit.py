@@ -83,8 +83,8 @@ def _gradients(
         layer.weight.requires_grad_(True)
     with products(config.training_products):
         with steps.step("Diagonal Fisher of what is retained", config.fisher_batches) as advance:
-            retained = data.retained.prompts, data.retained.texts
-            losses = fisher_losses(model, *retained, objective.rng, config.fisher_batches)
+            kept = data.retained
+            losses = fisher_losses(model, kept.prompts, kept.texts, objective.rng, config.fisher_batches)
             bound = fisher(layers, losses, progress=advance)
         saliency = forget_gradient(model, layers, data.forget, steps)
     for layer in layers.values():

@@ -74,10 +74,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class _Inputs:
-    """What every edit of a job is made from, by digest."""
+    """What every edit of a job is made from, by digest, and by what: as it was when the job began."""
 
     base_sha256: str
     sets_sha256: str
+    versions: dict[str, str]
 
 
 class _Seed:
@@ -120,7 +121,7 @@ def run(job: Job, *, steps: Steps) -> tuple[str, ...]:
         title_of(method)
         if method in METHODS:
             METHODS[method].require_installed()
-    inputs = _Inputs(open_base(job.base).digest(), digest_of(job.forget, job.retain))
+    inputs = _Inputs(open_base(job.base).digest(), digest_of(job.forget, job.retain), versions())
     broken: list[str] = []
     for seed in job.seeds:
         shared = _Seed(job, seed, inputs, steps)
@@ -238,7 +239,7 @@ def _record(cell: Cell, shared: _Seed, edited: Edited) -> EditRecord:
         frontier=edited.frontier,
         device=str(opened.language.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        versions=versions(),
+        versions=shared.inputs.versions,
     )
 
 
